@@ -1,0 +1,44 @@
+"""``python -m camo VERB``: each verb lives in a module with ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status)."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from camo import CamoError, __version__
+
+VERBS = {
+    "score": ("camo.score", "score photos with a quality model, before and after JPEG"),
+    "evaluate": ("camo.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
+    "prepare": ("camo.task", "build the 2020 task's image sets from the official archives"),
+    "export": ("camo.export", "write TorchScript, torch.export and ONNX files that run without this package"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    overview = argparse.ArgumentParser(
+        prog="python -m camo",
+        epilog="verbs:\n" + "\n".join(f"  {verb:9} {what}" for verb, (_, what) in VERBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    overview.add_argument("--version", action="version", version=f"camo {__version__}")
+    overview.add_argument("verb", choices=VERBS, metavar="VERB", help="see below; python -m camo VERB --help for its options")
+    verb = overview.parse_args(argv[:1]).verb
+    module = importlib.import_module(VERBS[verb][0])  # only the verb's own imports are paid for
+    parser = argparse.ArgumentParser(prog=f"python -m camo {verb}", description=VERBS[verb][1])
+    module.add_arguments(parser)
+    args = parser.parse_args(argv[1:])
+    try:
+        return module.run(args)
+    except CamoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
