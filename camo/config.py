@@ -1,0 +1,117 @@
+"""The settings of a training run: one dataclass, its flags and its presets."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from camo import CamoError
+from camo.perceptual import CHOICES
+
+
+def setting(default: Any, what: str, choices: Sequence[str] | None = None) -> Any:
+    """A dataclass field whose text and choices become the flag's."""
+    metadata = {"help": what, "choices": choices}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the result of a run, stored in its checkpoints. Values are JSON-able."""
+
+    data: tuple[str, ...] = setting(("data/sample/dev",), "folders of photos to train on")
+    val: tuple[str, ...] = setting((), "folders of photos to validate on; none: every --hold-out-th photo of --data is kept for it")
+    hold_out: int = setting(8, "keep every so many-th photo for validation where --val is not given")
+    biqa: str = setting("bundled", "quality model to fool: bundled, koncept512[:FILE] or FILE.ts")
+    perceptual: str = setting("offline", "perceptual terms", CHOICES)
+    perceptual_weight: float = setting(1.0, "weight of the perceptual terms")
+    width: int = setting(64, "channels of the U-Net at stride 4")
+    depth: int = setting(1, "residual blocks a stage")
+    gain: float = setting(3.0, "largest residual, in units of the just-noticeable difference")
+    crop_height: int = setting(384, "px")
+    crop_width: int = setting(512, "px")
+    batch_size: int = setting(4, "crops a step and process")
+    accumulate: int = setting(1, "steps whose gradients are added before the weights move")
+    steps: int = setting(4000, "forward-backward passes a process")
+    rate: float = setting(1e-3, "peak learning rate of the one-cycle schedule (AdamW)")
+    clip: float = setting(1.0, "largest norm of the gradient")
+    ema: float = setting(0.995, "decay of the weights' moving average, which is what is validated and saved")
+    target: float = setting(42.0, "score after the channel below which nothing more is gained")
+    budget_start: float = setting(32.0, "PSNR demanded of every photo at the start, dB")
+    budget_end: float = setting(41.0, "PSNR demanded at the end, dB")
+    budget_rise: float = setting(0.7, "share of the steps over which the budget rises")
+    quality_low: int = setting(60, "lowest JPEG quality of the channel")
+    quality_high: int = setting(95, "highest JPEG quality of the channel")
+    real_jpeg: float = setting(0.5, "share of steps through the real JPEG (straight-through gradient) instead of the soft one")
+    validate_every: int = setting(250, "steps between validations, each of which also saves last.pt")
+    precision: str = setting("bf16", "mixed precision", ("no", "bf16", "fp16"))
+    workers: int = setting(1, "processes that decode photos")
+    seed: int = setting(0, "of weights, crops and channel")
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Minutes on two CPU cores: from scratch to a filter that works on most photos.
+    "demo": {"steps": 700, "width": 48, "crop_height": 288, "crop_width": 384, "budget_end": 37.0, "validate_every": 175},
+    # The shipped filter, checkpoints/filter.safetensors: an hour and a half on two CPU cores.
+    "bundled": {},
+    # The 2020 task: KonCept512 on the KonIQ development set, made by `python -m camo prepare`. Needs a GPU.
+    "task": {
+        "data": ("data/task/dev",),
+        "biqa": "koncept512",
+        "perceptual": "lpips-vgg",
+        "batch_size": 16,
+        "steps": 30000,
+        "validate_every": 1000,
+        "real_jpeg": 0.2,
+        "workers": 8,
+    },
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag for each setting; a preset's values stand where no flag is given."""
+    parser.add_argument("--preset", choices=PRESETS, default="bundled", help="settings to start from (default: bundled)")
+    for setting_ in fields(TrainConfig):
+        default = getattr(TrainConfig(), setting_.name)
+        repeated = isinstance(default, tuple)
+        parser.add_argument(
+            "--" + setting_.name.replace("_", "-"),
+            type=str if repeated else type(default),
+            nargs="*" if repeated else None,
+            choices=setting_.metadata["choices"],
+            metavar=None if setting_.metadata["choices"] else setting_.name.split("_")[-1].upper(),
+            help=f"{setting_.metadata['help']} (default: {' '.join(default) if repeated else default})".replace("%", "%%"),
+        )
+
+
+def from_arguments(args: argparse.Namespace, resumed: dict[str, Any] | None = None) -> TrainConfig:
+    """The preset's settings with the flags given laid over them, or those of the run to resume, which no flag may contradict.
+
+    Raises CamoError for values that make no run.
+    """
+    given = {setting_.name: getattr(args, setting_.name) for setting_ in fields(TrainConfig) if getattr(args, setting_.name) is not None}
+    if resumed is not None and (other := [name for name, value in given.items() if resumed.get(name) != value]):
+        raise CamoError(f"--{other[0].replace('_', '-')} {given[other[0]]}: the run to resume has {resumed.get(other[0])}")
+    settings = (PRESETS[args.preset] | given) if resumed is None else resumed
+    config = TrainConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    _check(config)
+    return config
+
+
+def _check(config: TrainConfig) -> None:
+    for name in ("hold_out", "width", "depth", "batch_size", "accumulate", "steps", "validate_every"):
+        if getattr(config, name) < 1:
+            raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be 1 or more")
+    if not 1 <= config.quality_low <= config.quality_high <= 100:
+        raise CamoError(f"--quality-low {config.quality_low} --quality-high {config.quality_high}: should rise within 1..100")
+    if min(config.crop_height, config.crop_width) < 64:
+        raise CamoError(f"crops of {config.crop_width}x{config.crop_height} px: the sides should be 64 px or more")
+    if missing := [folder for folder in (*config.data, *config.val) if not Path(folder).exists()]:
+        raise CamoError(f"{missing[0]}: no such folder")

@@ -1,0 +1,97 @@
+"""The filter: a U-Net that gives each photo a residual shaped by the just-noticeable difference.
+
+The U-Net works on a reduced copy of at most 512x384 pixels of area, the size near which quality models look at photos; its residual is enlarged to
+the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders TrustMark, 2023, and VideoSeal, 2024, do).
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from camo.jnd import JustNoticeableDifference
+
+
+class Block(nn.Module):
+    """Residual block without normalisation: two 3x3 convolutions, the second starting at zero. Shape: (B, C, H, W) -> the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to its input."""
+        return x + self.second(F.silu(self.first(x)))
+
+
+def stage(width: int, depth: int) -> nn.Sequential:
+    """``depth`` residual blocks of one width."""
+    return nn.Sequential(*(Block(width) for _ in range(depth)))
+
+
+class UNet(nn.Module):
+    """A U-Net over 4x4 pixel cells, at strides 4, 8 and 16.
+
+    Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1].
+    """
+
+    STRIDE: Final = 16
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        widths = [width, width * 3 // 2, width * 2]
+        self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
+        self.encoder1, self.encoder2 = stage(widths[0], depth), stage(widths[1], depth)
+        self.down1 = nn.Conv2d(widths[0], widths[1], 2, stride=2)
+        self.down2 = nn.Conv2d(widths[1], widths[2], 2, stride=2)
+        self.middle = stage(widths[2], 2 * depth)
+        self.up2 = nn.ConvTranspose2d(widths[2], widths[1], 2, stride=2)
+        self.up1 = nn.ConvTranspose2d(widths[1], widths[0], 2, stride=2)
+        self.decoder2, self.decoder1 = stage(widths[1], depth), stage(widths[0], depth)
+        self.out = nn.Conv2d(widths[0], 48, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad to a multiple of 16, predict, cut the padding off again."""
+        height, width = x.shape[-2], x.shape[-1]
+        x = F.pad(x, (0, -width % self.STRIDE, 0, -height % self.STRIDE), mode="replicate")
+        fine = self.encoder1(self.stem(F.pixel_unshuffle(x, 4)))
+        coarse = self.encoder2(self.down1(fine))
+        middle = self.middle(self.down2(coarse))
+        coarse = self.decoder2(coarse + self.up2(middle))
+        fine = self.decoder1(fine + self.up1(coarse))
+        return torch.tanh(F.pixel_shuffle(self.out(fine), 4))[..., :height, :width]
+
+
+class Filter(nn.Module):
+    """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
+
+    Shape: (B, 3, H, W) float RGB in [0, 1], sides of 16 px or more -> the same. Each image is treated by itself, whatever else is in the batch.
+
+    Args:
+        width: channels at stride 4; 1.5 and 2 times as many at strides 8 and 16.
+        depth: residual blocks a stage.
+        gain: the largest residual, as a multiple of the JND.
+        working_area: pixels of area above which the U-Net sees a reduced copy.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, working_area: int = 512 * 384) -> None:
+        super().__init__()
+        self.arguments = {"width": width, "depth": depth, "gain": gain, "working_area": working_area}  # to build it again from a checkpoint
+        self.gain, self.working_area = gain, working_area
+        self.unet = UNet(width, depth)
+        self.jnd = JustNoticeableDifference()
+
+    def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
+        """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
+        height, width = original.shape[-2], original.shape[-1]
+        scale = min(1.0, (self.working_area / (height * width)) ** 0.5)
+        size = [max(16, int(round(height * scale))), max(16, int(round(width * scale)))]
+        working = F.interpolate(original, size, mode="bilinear", antialias=True) if scale < 1 else original
+        shape = self.unet(working * 2 - 1)
+        if scale < 1:
+            shape = F.interpolate(shape, [height, width], mode="bilinear", align_corners=False)
+        return (original + strength * self.gain * self.jnd(original) * shape).clamp(0, 1)

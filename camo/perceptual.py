@@ -1,0 +1,107 @@
+"""Perceptual terms of the objective: how much of the change an eye would see. LPIPS, or a set that needs nothing downloaded."""
+
+import warnings
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from camo import CamoError
+from camo.biqa import load_bundled
+from camo.jnd import JustNoticeableDifference
+
+CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze")
+
+
+class Lpips(nn.Module):
+    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``.
+
+    Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where they cannot be had.
+    """
+
+    WEIGHT = 10.0  # brings the distance at 40 dB (about 0.01) near the other terms
+
+    def __init__(self, net: str) -> None:
+        super().__init__()
+        import lpips  # takes seconds; only this choice pays for it
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # its use of torchvision's old arguments
+                self.network = lpips.LPIPS(net=net, verbose=False).requires_grad_(False).eval()
+        except (URLError, OSError, RuntimeError) as error:
+            raise CamoError(
+                f"lpips-{net}: the trunk's ImageNet weights are neither in {torch.hub.get_dir()}/checkpoints nor can they be fetched ({error});"
+                " use --perceptual offline, which needs no download"
+            ) from error
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"lpips": scalar}, weighted."""
+        return {"lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
+
+
+class Offline(nn.Module):
+    """Multi-scale SSIM, deep features of the bundled backbone and the residual in JND units: nothing to download.
+
+    The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
+    to change when the bundled model is its target.
+    """
+
+    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT = 10.0, 2.0, 0.5
+    SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = load_bundled().requires_grad_(False).eval()
+        self.jnd = JustNoticeableDifference()
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"ms_ssim", "features", "jnd"}: scalars, weighted."""
+        with torch.no_grad():
+            units = self.jnd(original)
+        return {
+            "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
+            "features": self.FEATURE_WEIGHT * self._features(original, filtered),
+            "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
+        }
+
+    def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
+        pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]
+        distance = original.new_zeros(())
+        for weight in self.SCALES:
+            distance = distance + weight * (1 - windowed_ssim(*pair).mean())
+            pair = [F.avg_pool2d(image, 2) for image in pair]
+        return distance
+
+    def _features(self, original: Tensor, filtered: Tensor) -> Tensor:
+        def early(image: Tensor) -> list[Tensor]:
+            return [F.normalize(map_.float(), dim=1) for map_ in self.backbone.features(F.avg_pool2d(image, 2))[:2]]
+
+        with torch.no_grad():
+            wanted = early(original)
+        distances = [(a - b).square().sum(1).mean() for a, b in zip(wanted, early(filtered), strict=True)]
+        return torch.stack(distances).mean()
+
+
+def windowed_ssim(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM (Wang et al., IEEE TIP 2004) in 8x8 windows, every fourth: 30 times as fast as sliding a Gaussian, near enough to train on.
+
+    Shape: two (B, C, H, W) float in [0, 1], sides of 8 px or more -> (B, C, H', W') in -1..1, a value a window.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 8, stride=4)
+
+    mean1, mean2 = mean(first), mean(second)
+    variance1, variance2 = mean(first.square()) - mean1.square(), mean(second.square()) - mean2.square()
+    covariance = mean(first * second) - mean1 * mean2
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * mean1 * mean2 + c1) * (2 * covariance + c2) / ((mean1.square() + mean2.square() + c1) * (variance1 + variance2 + c2))
+
+
+def load(choice: str) -> nn.Module:
+    """The perceptual terms named by one of ``CHOICES``. Raises CamoError for another name or weights that cannot be had."""
+    if choice not in CHOICES:
+        raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
+    return Offline() if choice == "offline" else Lpips(choice.removeprefix("lpips-"))

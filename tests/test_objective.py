@@ -1,0 +1,122 @@
+import sys
+import types
+
+import pytest
+import torch
+
+from camo import CamoError, perceptual
+from camo.channel import Channel
+from camo.metrics import psnr, ssim
+from camo.objective import Objective
+
+
+class Brightness(torch.nn.Module):
+    """A scorer whose score is the mean of the image in percent."""
+
+    def forward(self, image):
+        return 100 * image.mean((1, 2, 3))
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, original, filtered):
+        return {"none": (filtered - original).sum() * 0}
+
+
+def objective(**changes):
+    settings = {"target": 40.0, "budget_start": 30.0, "budget_end": 40.0, "budget_steps": 100} | changes
+    still = Channel(quality=(95, 95), resize_rate=0, shift=0, real_rate=0)
+    return Objective(Brightness(), Nothing(), still, **settings)
+
+
+def grey(value, size=64):
+    return torch.full((2, 3, size, size), value)
+
+
+def test_hinge_ends_at_the_target():
+    below, _ = objective()(grey(0.3), grey(0.3), 0)
+    assert below.item() == pytest.approx(0, abs=1e-4)
+    above, terms = objective()(grey(0.6), grey(0.6), 0)
+    assert terms["score"].item() == pytest.approx(2.0, abs=0.05)  # 20 points over the target
+    assert above.item() == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("step", "short"), [(0, 0), (50, 5), (100, 10), (1000, 10)])
+def test_the_budget_rises(step, short):
+    changed = 0.3 + 10 ** (-30 / 20)  # 30 dB from 0.3
+    _, terms = objective()(grey(0.3), grey(changed), step)
+    assert terms["budget"].item() == pytest.approx(short / Objective.DECIBELS, abs=1e-3)
+
+
+def test_terms_add_up_to_the_loss(photos):
+    whole = Objective(Brightness(), perceptual.load("offline"), Channel(), 10.0, 30.0, 40.0, 100)
+    filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    loss, terms = whole(photos, filtered, 70)
+    parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
+    assert set(parts) == {"score", "budget", "ms_ssim", "features", "jnd"}
+    assert min(parts.values()) > 0
+    assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
+    assert terms["stat/score_each"].shape == (4,)
+
+
+def test_the_same_step_draws_the_same_channel(photos):
+    random = Objective(Brightness(), Nothing(), Channel(), 10.0, 30.0, 40.0, 100, seed=5)
+    assert torch.equal(random(photos, photos, 7)[0], random(photos, photos, 7)[0])
+    assert not torch.equal(random(photos, photos, 7)[0], random(photos, photos, 8)[0])
+
+
+def test_offline_terms_grow_with_the_change_and_mind_where_it_is(photos):
+    terms = perceptual.load("offline")
+    noise = torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))
+    weak, strong = (terms(photos, (photos + amount * noise).clamp(0, 1)) for amount in (0.01, 0.03))
+    same = terms(photos, photos)
+    for name in weak:
+        assert same[name].item() == pytest.approx(0, abs=1e-4)
+        assert 0 < weak[name] < strong[name]
+    spread = terms(photos, photos + 0.02 * noise)
+    shaped = noise * terms.jnd(photos)
+    hidden = terms(photos, photos + shaped * (0.02 * noise).square().mean().sqrt() / shaped.square().mean().sqrt())
+    assert hidden["jnd"] < spread["jnd"]
+
+
+def test_perceptual_terms_reach_the_filtered_image(photos):
+    filtered = (photos + 0.01).clamp(0, 1).requires_grad_()
+    sum(perceptual.load("offline")(photos, filtered).values()).backward()
+    assert filtered.grad.abs().sum() > 0
+
+
+def test_lpips_without_weights_names_the_alternative(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(CamoError, match=r"lpips-squeeze: .*use --perceptual offline"):
+        perceptual.load("lpips-squeeze")
+
+
+def test_lpips_with_weights_in_the_cache(tmp_path, monkeypatch, photos):
+    from torchvision.models import AlexNet_Weights, alexnet
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(alexnet().state_dict(), cache / AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1])
+    terms = perceptual.load("lpips-alex")
+    near, far = (terms(photos, (photos + amount).clamp(0, 1))["lpips"] for amount in (0.01, 0.2))
+    assert 0 < near < far
+    assert not any(parameter.requires_grad for parameter in terms.parameters())
+
+
+def test_unknown_terms_name_the_choices():
+    with pytest.raises(CamoError, match="offline, lpips-alex"):
+        perceptual.load("mse")
+
+
+def test_lpips_is_not_imported_for_the_offline_terms(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", types.ModuleType("lpips"))
+    perceptual.load("offline")
+
+
+def test_psnr_and_ssim_on_known_cases(photos):
+    assert psnr(grey(0.5), grey(0.6)).tolist() == pytest.approx([20.0, 20.0], abs=1e-3)
+    assert psnr(photos, photos).isinf().all()
+    assert ssim(photos, photos).tolist() == pytest.approx([1.0] * 4)
+    # For two constants the index is the luminance term alone.
+    assert ssim(grey(0.5), grey(0.6)).tolist() == pytest.approx([(2 * 0.3 + 1e-4) / (0.61 + 1e-4)] * 2, abs=1e-4)
