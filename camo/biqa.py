@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
 from camo import CamoError
+from camo.working_size import working_size
 
 THRESHOLD = 50.0  # the 2020 task calls an image "high quality" above this score
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -78,11 +79,8 @@ class BundledQuality(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) float RGB in [0, 1] -> four maps at strides 4, 8, 16 and 32 with 24, 40, 112 and 320 channels."""
-        height, width = image.shape[-2:]
-        scale = (self.AREA / (height * width)) ** 0.5
-        if scale < 1:
-            size = [max(1, round(height * scale)), max(1, round(width * scale))]
-            image = F.interpolate(image, size, mode="bilinear", antialias=True)
+        size = working_size(image.shape[-2], image.shape[-1], self.AREA)
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
         return self.backbone(image * 2 - 1)
 
     def forward(self, image: Tensor) -> Tensor:

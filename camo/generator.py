@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from camo.jnd import JustNoticeableDifference
+from camo.working_size import working_size
 
 
 class Block(nn.Module):
@@ -88,10 +89,8 @@ class Filter(nn.Module):
     def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
         height, width = original.shape[-2], original.shape[-1]
-        scale = min(1.0, (self.working_area / (height * width)) ** 0.5)
-        size = [max(16, int(round(height * scale))), max(16, int(round(width * scale)))]
-        working = F.interpolate(original, size, mode="bilinear", antialias=True) if scale < 1 else original
+        size = working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
+        working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
         shape = self.unet(working * 2 - 1)
-        if scale < 1:
-            shape = F.interpolate(shape, [height, width], mode="bilinear", align_corners=False)
+        shape = F.interpolate(shape, [height, width], mode="bilinear", align_corners=False)
         return (original + strength * self.gain * self.jnd(original) * shape).clamp(0, 1)

@@ -61,6 +61,6 @@ def test_jnd_of_flat_areas_follows_luminance():
 
 
 def test_jnd_is_larger_in_texture():
-    noise = 0.5 + 0.3 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = (0.5 + 0.3 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))).expand(1, 3, 64, 64)
     jnd = JustNoticeableDifference()
     assert jnd(noise.clamp(0, 1)).mean() > 2 * jnd(torch.full((1, 3, 64, 64), 0.5)).mean()

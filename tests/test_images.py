@@ -1,0 +1,333 @@
+"""Files <-> tensors: what is kept, what is refused, and that nothing is left half-written."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+
+from camo import CamoError
+from camo.images import PhotoFile, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
+
+WIDTH, HEIGHT = 48, 32
+LOSSLESS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP"}
+FORMATS = {"jpg": "JPEG", "webp": "WEBP", **LOSSLESS}
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def picture(mode="RGB"):
+    """A smooth picture without any symmetry; its alpha is a ramp."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    rgb = np.stack([x * 5, y * 7, 255 - x * 2 - y * 3], axis=-1).astype(np.uint8)
+    result = Image.fromarray(rgb).convert(mode)
+    if mode.endswith("A"):
+        result.putalpha(Image.fromarray((x * 5).astype(np.uint8)))
+    return result
+
+
+def exif_block(orientation=1, order="<"):
+    """EXIF with a maker, an orientation, a GPS reference and a maker note that only its maker understands."""
+    exif = Image.Exif()
+    exif.endian = order
+    exif[ExifTags.Base.Make] = "Maker"
+    if orientation:
+        exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: bytes(range(256))}
+    exif[ExifTags.IFD.GPSInfo] = {1: "N"}
+    return exif.tobytes()
+
+
+def rgb_pixels(image):
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+# Tensors and real JPEG
+
+
+def test_every_8_bit_value_survives_the_way_to_float_and_back():
+    values = torch.arange(256, dtype=torch.uint8).expand(3, 2, 256)
+    assert to_float(values).dtype == torch.float32
+    assert to_float(values).amax() == 1
+    assert torch.equal(to_uint8(to_float(values)), values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_to_uint8_rounds_and_clamps_and_leaves_its_input(dtype):
+    image = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=dtype)
+    assert to_uint8(image).tolist() == [0, 0, 255, 255]
+    assert image.tolist() == [-1.0, 0.0, 1.0, 2.0]
+    assert to_uint8(torch.tensor([0.4, 0.6, 254.6]) / 255).tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(("quality", "subsampling", "sampling"), [(50, "4:2:0", 2), (90, "4:2:2", 1), (95, "4:4:4", 0)])
+def test_jpeg_bytes_is_pillows_file(quality, subsampling, sampling):
+    data = jpeg_bytes(rgb_pixels(picture()), quality, subsampling)
+    expected = io.BytesIO()
+    picture().save(expected, "JPEG", quality=quality, subsampling=subsampling)
+    assert data == expected.getvalue()
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(data))) == sampling
+
+
+def test_jpeg_roundtrip_is_the_decoded_file_of_each_rounded_picture(photos):
+    image = photos[:2, :, :31, :45].double() + 0.001
+    result = jpeg_roundtrip(image.requires_grad_(), 75)
+    assert (result.dtype, result.shape, result.requires_grad) == (image.dtype, image.shape, False)
+    for original, decoded in zip(image, result, strict=True):
+        file = Image.open(io.BytesIO(jpeg_bytes(to_uint8(original), 75)))
+        assert torch.equal(decoded.float(), to_float(rgb_pixels(file)))
+
+
+# Finding files
+
+
+def test_find_photos_lists_files_and_folders_in_order(tmp_path):
+    for name in ["b.JPG", "a.png", "sub/c.webp", "sub/deep/d.tiff", "notes.txt", "sub/raw.dng"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_photos([tmp_path, tmp_path / "notes.txt"])
+    assert [str(file.relative) for file in found] == ["a.png", "b.JPG", "sub/c.webp", "sub/deep/d.tiff", "notes.txt"]
+    assert all(file.path == tmp_path / file.relative for file in found)
+    assert find_photos([tmp_path / "sub"], exclude=tmp_path / "sub" / "deep") == [PhotoFile(tmp_path / "sub/c.webp", Path("c.webp"))]
+
+
+def test_find_photos_ends_on_loops_of_links(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "folder").symlink_to(tmp_path)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert [file.path.name for file in find_photos([tmp_path])] == ["a.png", "loop.png"]
+
+
+def test_find_photos_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(CamoError, match=r"missing'.*no such file"):
+        find_photos([tmp_path / "missing"])
+    with pytest.raises(CamoError, match="no photo in this folder"):
+        find_photos([tmp_path])
+
+
+# Reading and writing what a file holds
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [*product(FORMATS, ["RGB", "L"]), *product(["png", "webp", "tif"], ["RGBA", "LA"])])
+def test_a_file_keeps_its_content(tmp_path, suffix, mode):
+    picture(mode).save(tmp_path / f"in.{suffix}", icc_profile=ICC, exif=exif_block(), dpi=(300, 150))
+    photo = read(tmp_path / f"in.{suffix}")
+    write(photo, tmp_path / "new" / f"out.{suffix}")
+    again = read(tmp_path / "new" / f"out.{suffix}")
+
+    assert photo.format == again.format == FORMATS[suffix]
+    assert photo.greyscale == again.greyscale == (mode in {"L", "LA"} and suffix != "webp")
+    if suffix in LOSSLESS:
+        assert torch.equal(photo.pixels, rgb_pixels(picture(mode)))
+        assert torch.equal(again.pixels, photo.pixels)
+    else:
+        assert (again.pixels.float() - rgb_pixels(picture(mode)).float()).abs().mean() < 2
+    if mode.endswith("A"):
+        assert np.array_equal(photo.alpha, picture(mode).getchannel("A"))
+        assert torch.equal(again.alpha, photo.alpha)
+    else:
+        assert photo.alpha is again.alpha is None
+    if suffix != "bmp":
+        assert photo.icc_profile == again.icc_profile == ICC
+        assert again.exif == photo.exif
+        assert bytes(range(256)) in photo.exif
+    if suffix != "webp":
+        assert again.dpi == photo.dpi == pytest.approx((300, 150), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_come_upright_and_the_tag_says_so(tmp_path, suffix, mode, orientation):
+    operations = {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+    operations |= {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}
+    upright = picture(mode)
+    if orientation > 1:
+        upright = upright.transpose(Image.Transpose[operations[orientation]])
+    order = "<" if orientation % 2 else ">"
+    picture(mode).save(tmp_path / f"in.{suffix}", exif=exif_block(orientation, order))
+    photo = read(tmp_path / f"in.{suffix}")
+    assert (photo.pixels.float() - rgb_pixels(upright).float()).abs().mean() < 2
+    write(photo, tmp_path / f"out.{suffix}")
+    with Image.open(tmp_path / f"out.{suffix}") as written:
+        assert written.size == upright.size
+        assert written.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert written.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_exif_changes_in_its_orientation_alone(tmp_path, order):
+    picture().save(tmp_path / "a.jpg", exif=exif_block(6, order))
+    assert read(tmp_path / "a.jpg").exif == exif_block(1, order)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xffabc"])
+def test_broken_exif_is_no_reason_to_refuse_a_photo(tmp_path, exif):
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read(tmp_path / "a.jpg").pixels.shape == (3, HEIGHT, WIDTH)
+
+
+def test_unusual_pixels_become_8_bit_rgb(tmp_path):
+    grey = np.array(picture("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16bit.png")
+    picture().quantize(16).save(tmp_path / "palette.png", transparency=3)
+    picture("1").save(tmp_path / "bilevel.png")
+    picture().convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+
+    deep, palette, bilevel, cmyk = (read(tmp_path / name) for name in ["16bit.png", "palette.png", "bilevel.png", "cmyk.jpg"])
+    assert deep.greyscale
+    assert torch.equal(deep.pixels, rgb_pixels(picture("L")))
+    assert torch.equal(palette.pixels, rgb_pixels(picture().quantize(16)))
+    assert set(palette.alpha.unique().tolist()) == {0, 255}
+    assert bilevel.greyscale
+    assert set(bilevel.pixels.unique().tolist()) == {0, 255}
+    assert (cmyk.pixels.float() - rgb_pixels(picture()).float()).abs().mean() < 3
+
+
+def test_a_jpeg_is_written_at_quality_95_without_subsampling_whatever_its_suffix(tmp_path):
+    picture().save(tmp_path / "mislabelled.png", "JPEG", quality=30)
+    write(read(tmp_path / "mislabelled.png"), tmp_path / "out.png")
+    reference = io.BytesIO()
+    picture().save(reference, "JPEG", quality=95)
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.format == "JPEG"
+        assert written.quantization == Image.open(reference).quantization
+        assert JpegImagePlugin.get_sampling(written) == 0
+
+
+def test_a_phones_jpeg_with_a_preview_gives_its_main_picture_and_a_stereo_pair_is_refused(tmp_path):
+    path = tmp_path / "phone.jpg"
+    picture().save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
+    assert (read(path).pixels.float() - rgb_pixels(picture()).float()).abs().mean() < 2
+    assert read(path).format == "JPEG"
+
+    data = bytearray(path.read_bytes())
+    start = data.index(b"MPF\0") + 4
+    first = start + 8 + 2 + 3 * 12 + 4  # after a TIFF header and a directory of three tags: the entries of the pictures, 16 bytes each
+    assert data[first : first + 4] == struct.pack("<L", 0x030000)  # the primary picture
+    data[first + 16 : first + 20] = struct.pack("<L", 0x020002)  # a view of a stereo pair
+    path.write_bytes(data)
+    with pytest.raises(CamoError, match="2 frames"):
+        read(path)
+
+
+# Refusing
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb():
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"plain text", "not a JPEG, PNG, WebP, TIFF or BMP picture"),
+        (b"\xff\xd8\xff\xe0" + bytes(64), "not a JPEG"),
+        (bomb(), "exceeds limit"),
+    ],
+)
+def test_what_is_no_photo_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "odd\nname.jpg"
+    path.write_bytes(content)
+    with pytest.raises(CamoError, match=message) as caught:
+        read(path)
+    assert repr(str(path)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_truncated_file_is_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    read(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(CamoError, match="cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "tif"])
+def test_several_frames_are_refused(tmp_path, suffix):
+    picture().save(tmp_path / f"a.{suffix}", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
+    with pytest.raises(CamoError, match="2 frames"):
+        read(tmp_path / f"a.{suffix}")
+
+
+def test_32_bit_pixels_and_other_formats_are_refused(tmp_path):
+    picture("F").save(tmp_path / "float.tif")
+    picture().save(tmp_path / "gif.jpg", "GIF")
+    with pytest.raises(CamoError, match="32-bit"):
+        read(tmp_path / "float.tif")
+    with pytest.raises(CamoError, match="not a JPEG"):
+        read(tmp_path / "gif.jpg")
+
+
+def test_what_is_no_file_is_refused_and_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    for name, message in {"pipe.jpg": "not a file", ".": "not a file", "dangling.jpg": "No such file", "loop.jpg": "symbolic links"}.items():
+        with pytest.raises(CamoError, match=message):
+            read(tmp_path / name)
+
+
+# Writing safely
+
+
+def test_an_existing_file_is_replaced_only_when_told(tmp_path):
+    picture().save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("mine")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    for name in ["b.png", "link.png"]:
+        with pytest.raises(CamoError, match="exists already"):
+            write(photo, tmp_path / name)
+    assert (tmp_path / "b.png").read_text() == "mine"
+    write(photo, tmp_path / "b.png", overwrite=True)
+    assert torch.equal(read(tmp_path / "b.png").pixels, photo.pixels)
+
+
+def test_a_failed_write_leaves_everything_as_it_was(tmp_path):
+    picture().save(tmp_path / "a.jpg")
+    photo = replace(read(tmp_path / "a.jpg"), exif=b"Exif\0\0" + bytes(70_000))  # more than a JPEG segment holds
+    before = (tmp_path / "a.jpg").read_bytes()
+    with pytest.raises(CamoError, match=r"a\.jpg'.*cannot be written.*too long"):
+        write(photo, tmp_path / "a.jpg", overwrite=True)
+    with pytest.raises(CamoError, match="cannot be written"):
+        write(photo, tmp_path / "a.jpg" / "below-a-file.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    picture().save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+
+    def interrupt(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(photo, tmp_path / "b.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    picture().save(tmp_path / "a.png")
+    write(read(tmp_path / "a.png"), tmp_path / "b.png")
+    assert (tmp_path / "b.png").stat().st_mode == (tmp_path / "a.png").stat().st_mode

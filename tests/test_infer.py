@@ -1,0 +1,292 @@
+"""infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import infer
+from camo.checkpoint import save_filter
+from camo.images import Photo, read, to_float, to_uint8
+
+ROOT = Path(__file__).parent.parent
+WRONG_USAGE, INTERRUPTED = 2, 130
+
+
+@pytest.fixture
+def checkpoint(tmp_path, small_filter):
+    save_filter(tmp_path / "filter.safetensors", small_filter, {})
+    return tmp_path / "filter.safetensors"
+
+
+@pytest.fixture
+def camouflage(tmp_path, checkpoint):
+    """Run infer.py in this process on paths below tmp_path, into tmp_path/out."""
+
+    def run(*arguments, out="out"):
+        paths = [argument if argument.startswith("-") or not (tmp_path / argument).exists() else str(tmp_path / argument) for argument in arguments]
+        return infer.main([*paths, "--out", str(tmp_path / out), "--checkpoint", str(checkpoint), "--device", "cpu"])
+
+    return run
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a photo of noise, another for every name."""
+
+    def save(name, width=40, height=24):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(sum(name.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return save
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# What is written
+
+
+def test_folders_come_out_with_their_names_sub_folders_and_formats(tmp_path, camouflage, make, capsys):
+    for name in ["in/a.jpg", "in/sub/b.png", "in/sub/deep/c.webp", "single.bmp"]:
+        make(name)
+    (tmp_path / "in" / "notes.txt").write_text("no photo")
+    assert camouflage("in", "single.bmp", "--run-code", "team_1") == 0
+    names = ["sub/deep/team_1_c.webp", "sub/team_1_b.png", "team_1_a.jpg", "team_1_single.bmp"]
+    assert sorted(files(tmp_path / "out")) == names
+    assert [read(tmp_path / "out" / name).format for name in names] == ["WEBP", "PNG", "JPEG", "BMP"]
+    assert capsys.readouterr().out.startswith("4 written, 0 there already, 0 failed;")
+
+
+@pytest.mark.parametrize("strength", [0, 1, 2.5])
+def test_the_file_holds_what_the_filter_gives(tmp_path, camouflage, make, small_filter, strength):
+    pixels = read(make("a.png")).pixels
+    assert camouflage("a.png", "--strength", str(strength)) == 0
+    with torch.inference_mode():
+        expected = to_uint8(small_filter(to_float(pixels)[None], strength))[0]
+    written = read(tmp_path / "out" / "a.png").pixels
+    assert (written.int() - expected.int()).abs().max() <= 1  # the loaded filter may work in another memory layout
+    assert torch.equal(written, pixels) == (strength == 0)
+
+
+def test_a_photo_lying_on_its_side_comes_out_upright(tmp_path, camouflage, make):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(make("a.png", 40, 24)).save(tmp_path / "side.jpg", exif=exif)
+    assert camouflage("side.jpg") == 0
+    with Image.open(tmp_path / "out" / "side.jpg") as written:
+        assert written.size == (24, 40)
+        assert written.getexif()[0x0112] == 1
+
+
+def test_batch_and_workers_change_no_byte(tmp_path, camouflage, make, monkeypatch):
+    for index in range(7):
+        make(f"in/{index}.png", *[(40, 24), (24, 40), (33, 17)][index % 3])
+    assert camouflage("in") == 0
+    for batch in ["2", "3", "16"]:
+        monkeypatch.setattr(infer, "WORKERS", int(batch))
+        assert camouflage("in", "--batch-size", batch, out=batch) == 0
+        assert files(tmp_path / batch) == files(tmp_path / "out")
+
+
+def test_a_batch_is_used_only_where_it_gives_the_same_floats():
+    calls = []
+
+    def steady(original, strength):
+        calls.append(len(original))
+        return original * strength
+
+    def unsteady(original, strength):
+        return steady(original, strength) + (len(original) > 1) * 1e-7
+
+    original = torch.full((3, 3, 16, 16), 0.5)
+    exact = {}
+    for _ in range(2):
+        assert torch.equal(infer.forward(steady, original, 0.5, exact), original * 0.5)
+    assert calls == [1, 1, 1, 3, 3]
+    calls.clear()
+    exact = {}
+    for _ in range(2):
+        assert torch.equal(infer.forward(unsteady, original, 0.5, exact), original * 0.5)
+    assert calls == [1, 1, 1, 3, 1, 1, 1]
+
+
+def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
+    jobs = []
+    for index in range(60):
+        photo = Photo(torch.zeros(3, 16, 16 + index % 7, dtype=torch.uint8), "PNG")
+        jobs.append(infer.Job(Path(str(index)), Path(str(index)), photo))
+    largest = 3 * 16 * 22
+    monkeypatch.setattr(infer, "MAX_WAITING", 10 * largest)
+    taken, given, most_waiting = 0, [], 0
+
+    def source():
+        nonlocal taken, most_waiting
+        for job in jobs:
+            taken += 1
+            most_waiting = max(most_waiting, taken - len(given))
+            yield job
+
+    for group in infer.by_size(source(), 4):
+        assert len({job.photo.pixels.shape for job in group}) == 1
+        assert len(group) <= 4
+        given += group
+    assert sorted(given, key=jobs.index) == jobs
+    assert most_waiting <= 10 * largest // (3 * 16 * 16) + 1
+
+
+# What is there already
+
+
+def test_existing_files_are_kept_unless_told(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    make("in/b.png")
+    make("out/a.png", 20, 20)
+    before = files(tmp_path / "out")
+    assert camouflage("in") == 0
+    assert capsys.readouterr().out.startswith("1 written, 1 there already, 0 failed;")
+    assert files(tmp_path / "out")["a.png"] == before["a.png"]
+    assert camouflage("in", "--overwrite") == 0
+    assert capsys.readouterr().out.startswith("2 written, 0 there already, 0 failed;")
+    assert files(tmp_path / "out")["a.png"] != before["a.png"]
+
+
+def test_the_output_folder_inside_the_input_folder_is_not_read_again(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    for _ in range(2):
+        assert camouflage("in", out="in/out") == 0
+    assert sorted(files(tmp_path / "in")) == ["a.png", "out/a.png"]
+    assert "0 written, 1 there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_no_input_is_ever_overwritten(tmp_path, camouflage, make, capsys, overwrite):
+    make("in/a.png")
+    before = files(tmp_path / "in")
+    assert camouflage("in", *overwrite, out="in") == 1
+    assert camouflage("in/a.png", *overwrite, out="in") == 1
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to(tmp_path / "in" / "a.png")
+    assert camouflage("in", *overwrite) == 1
+    assert files(tmp_path / "in") == before
+    errors = capsys.readouterr().err.splitlines()
+    assert ["output folder itself" in errors[0], "overwrite the input" in errors[1], "overwrite the input" in errors[2]] == [True] * 3
+
+
+def test_of_two_inputs_for_one_output_the_second_is_a_fault(tmp_path, camouflage, make, capsys):
+    make("one/a.png")
+    make("two/a.png")
+    assert camouflage("one", "one/a.png", "two") == 1  # the same file twice is no fault
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "two/a.png': its output would overwrite the output of" in captured.err
+    assert captured.out.startswith("1 written, 0 there already, 1 failed;")
+    alone = files(tmp_path / "out")
+    assert camouflage("one", out="alone") == 0
+    assert alone == files(tmp_path / "alone")
+
+
+# Faults
+
+
+def test_bad_files_are_told_of_in_one_line_each_and_the_rest_is_done(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    make("in/small.png", 40, 15)
+    make("in/z.png", 16, 16)
+    (tmp_path / "in" / "broken\n.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "in" / "empty.png").touch()
+    (tmp_path / "in" / "gone.png").symlink_to("nowhere")
+    assert camouflage("in", "missing") == 1
+    captured = capsys.readouterr()
+    assert sorted(files(tmp_path / "out")) == ["a.png", "z.png"]
+    errors = captured.err.splitlines()
+    assert len(errors) == 5
+    assert all(error.startswith("error: '") for error in errors)
+    for named in ["missing", r"broken\n.jpg", "empty.png", "gone.png", "small.png': 40x15 px"]:
+        assert sum(named in error for error in errors) == 1
+    assert captured.out.startswith("2 written, 0 there already, 5 failed;")
+
+
+def test_what_cannot_be_written_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    make("in/sub/b.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("a file where a folder should be")
+    assert camouflage("in") == 1
+    assert sorted(files(tmp_path / "out")) == ["a.png", "sub"]
+    assert "b.png': cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
+        (["--device", "abacus"], "--device abacus: cannot be used"),
+        (["--out", __file__], "File exists"),
+    ],
+)
+def test_a_fault_before_the_first_photo_ends_the_run_in_one_line(camouflage, make, capsys, arguments, message, tmp_path, checkpoint):
+    make("a.png")
+    given = ["--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint), *arguments]
+    assert infer.main([str(tmp_path / "a.png"), *given]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists() or not files(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--strength", "-0.1"], ["--strength", "nan"], ["--strength", "inf"], ["--batch-size", "0"], ["--run-code", "../up"], ["--run-code", ""]],
+)
+def test_wrong_usage_is_told_and_writes_nothing(tmp_path, camouflage, make, capsys, wrong):
+    make("a.png")
+    with pytest.raises(SystemExit) as caught:
+        camouflage("a.png", *wrong)
+    assert caught.value.code == WRONG_USAGE
+    assert wrong[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_ends_with_one_line_and_whole_files(tmp_path, make, checkpoint):
+    names = [make(f"in/{index:03}.png", 64, 64).name for index in range(400)]
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "infer.py"), str(tmp_path / "in"), "--out", str(out), "--checkpoint", str(checkpoint)]
+    screen, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    with subprocess.Popen(command, stderr=terminal, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not (out / names[0]).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == INTERRUPTED
+    os.close(terminal)
+    shown = os.read(screen, 1 << 16).decode()
+    os.close(screen)
+    assert "photo/s" in shown  # the progress bar
+    assert shown.splitlines()[-1] == "interrupted; the same command again does the rest"
+    assert "Traceback" not in shown
+    written = sorted(path.name for path in out.iterdir())  # hidden files too
+    assert 0 < len(written) < len(names)
+    assert set(written) <= set(names)
+    assert all(read(out / name).pixels.shape == (3, 64, 64) for name in written)
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, infer\ntry: infer.main(['--help'])\nexcept SystemExit: pass\nprint({'torch', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "usage:" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
