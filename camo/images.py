@@ -1,0 +1,333 @@
+"""Files <-> tensors: upright RGB pixels in, the same format and metadata out, and the bytes of a real JPEG.
+
+Everything here works on the CPU; nothing here knows a network.
+"""
+
+import contextlib
+import io
+import os
+import re
+import stat
+import struct
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from camo import CamoError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+
+# Pillow warns of odd metadata, and of photos between 89 and 179 Mpx (above, it refuses them as bombs): neither is a fault to tell of.
+warnings.filterwarnings("ignore", module="PIL")
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+
+UPRIGHT = {  # EXIF orientation -> the operation that turns the stored pixels upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DESCRIPTION_TAGS = (  # what a TIFF's tags say about the photo; all others describe how its pixels are stored
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.Copyright,
+)
+SAVE_OPTIONS = {
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "WEBP": {"quality": 95, "exact": True},  # lossy like most WebP files; alpha, and colour under it, are kept
+    "TIFF": {"compression": "raw"},  # Pillow's compressing writer cannot hold EXIF
+}
+GREYSCALE_MODES = {"1", "L", "LA"}
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """Where a photo lies, and where it lay below the folder that was given (its bare name if it was given itself)."""
+
+    path: Path
+    relative: Path
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo with what its file said besides.
+
+    Attributes:
+        pixels: (3, H, W) uint8 RGB, upright, on the CPU; in the colour space of ``icc_profile`` (sRGB where that is None).
+        format: Pillow's name of the file format: JPEG, PNG, WEBP, TIFF or BMP.
+        alpha: (H, W) uint8, 255 is opaque; None where the file has no transparency.
+        greyscale: whether the file held one grey channel, and is to be written so.
+        icc_profile: the embedded colour profile, unchanged.
+        exif: the EXIF block, its orientation tag saying upright and else unchanged.
+        dpi: horizontal and vertical resolution in dots an inch.
+    """
+
+    pixels: torch.Tensor
+    format: str
+    alpha: torch.Tensor | None = None
+    greyscale: bool = False
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+def find_photos(paths: Iterable[Path], exclude: Path | None = None) -> list[PhotoFile]:
+    """List the files given, whatever their suffix, and below the folders given every file with a photo's suffix, in path order.
+
+    Links to files are followed; links to folders inside a folder are not, so a loop of links ends.
+
+    Args:
+        paths: files and folders.
+        exclude: a folder whose content is left out, if it lies below one of the folders given.
+
+    Raises:
+        CamoError: a path that does not exist, a folder that cannot be read, or one without a photo.
+    """
+    photos: list[PhotoFile] = []
+    for path in paths:
+        try:
+            if path.is_dir():
+                found = sorted(_walk(path, exclude))
+                if not found:
+                    raise CamoError(f"{str(path)!r}: no photo in this folder ({', '.join(sorted(SUFFIXES))})")
+                photos.extend(PhotoFile(file, file.relative_to(path)) for file in found)
+            elif os.path.lexists(path):
+                photos.append(PhotoFile(path, Path(path.name)))
+            else:
+                raise CamoError(f"{str(path)!r}: no such file or folder")
+        except OSError as error:
+            raise CamoError(f"{str(error.filename or path)!r}: cannot be read: {_reason(error)}") from error
+    return photos
+
+
+def read(path: Path) -> Photo:
+    """Decode a JPEG, PNG, WebP, TIFF or BMP file of one frame, whatever its suffix.
+
+    16-bit pixels are rounded to 8 bits, palettes are expanded, CMYK is converted to sRGB through the embedded profile where there is one.
+    A JPEG that carries a preview or a gain map besides (as phones write) gives its main picture; animations and other files of several
+    frames are refused.
+
+    Raises:
+        CamoError: the file cannot be read, holds no such picture, is damaged, or has more than Pillow's limit of 179 Mpx.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise CamoError(f"{str(path)!r}: not a file")  # a pipe would block for ever
+        if status.st_size == 0:
+            raise CamoError(f"{str(path)!r}: the file is empty")
+        # Given a path, Pillow maps some TIFFs into memory and then scrambles those that lie on their side; given a file, it reads them.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+            frames = _frames(picture)
+            if frames > 1:
+                raise CamoError(f"{str(path)!r}: {frames} frames; animated and multi-page files are not supported")
+            picture.load()
+            return _decode(picture)
+    except CamoError:
+        raise
+    except UnidentifiedImageError:
+        raise CamoError(f"{str(path)!r}: not a JPEG, PNG, WebP, TIFF or BMP picture") from None
+    except Exception as error:  # on damaged files Pillow's decoders raise almost anything
+        raise CamoError(f"{str(path)!r}: cannot be read: {_reason(error)}") from error
+
+
+def write(photo: Photo, path: Path, overwrite: bool = False) -> None:
+    """Write a photo in its own format: JPEG and WebP at quality 95 (JPEG 4:4:4), PNG, TIFF and BMP without loss.
+
+    The colour profile, EXIF, resolution and alpha are kept where the format can hold them. The file appears whole or not at all: it is
+    written beside its place, flushed to the disk and then renamed. Missing folders are made.
+
+    Raises:
+        CamoError: the file exists and ``overwrite`` is not set, or it cannot be written; nothing is left behind.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise CamoError(f"{str(path)!r}: exists already")
+    temporary = path.with_name(f".camo-{uuid.uuid4().hex}.part")
+    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "dpi": photo.dpi}
+    options = SAVE_OPTIONS.get(photo.format, {}) | {key: value for key, value in metadata.items() if value is not None}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            _encode(photo).save(file, photo.format, **options)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and more on odd metadata
+        raise CamoError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if something went wrong
+            temporary.unlink()
+
+
+def to_float(pixels: torch.Tensor) -> torch.Tensor:
+    """8-bit pixels as values: (..., 3, H, W) uint8 -> the same shape in float32, in [0, 1], on the same device."""
+    return pixels.to(torch.float32) / 255
+
+
+def to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """Values as 8-bit pixels: (..., 3, H, W) float -> uint8 on the same device; clamped to [0, 1] and rounded to the nearest step."""
+    return image.detach().to(torch.float32).clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def jpeg_bytes(pixels: torch.Tensor, quality: int, subsampling: Subsampling = "4:2:0") -> bytes:
+    """Encode one picture, (3, H, W) uint8 RGB, as the JPEG file that Pillow (libjpeg) writes at this quality, 1..100."""
+    buffer = io.BytesIO()
+    _to_pillow(pixels).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def jpeg_roundtrip(image: torch.Tensor, quality: int, subsampling: Subsampling = "4:2:0") -> torch.Tensor:
+    """What is left of each picture after 8-bit rounding and a real JPEG file.
+
+    Args:
+        image: (B, 3, H, W) float RGB in [0, 1], any device.
+        quality: Pillow's JPEG quality, 1..100.
+        subsampling: chroma subsampling; Pillow's own default is 4:2:0.
+
+    Returns:
+        (B, 3, H, W) in ``image``'s dtype and on its device, at multiples of 1/255 in [0, 1]; carries no gradient.
+    """
+    decoded = torch.empty(image.shape, dtype=torch.uint8)
+    for pixels, result in zip(to_uint8(image).cpu(), decoded, strict=True):
+        result.copy_(_from_pillow(Image.open(io.BytesIO(jpeg_bytes(pixels, quality, subsampling)))))
+    return to_float(decoded).to(image)
+
+
+def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
+    """Yield every file below a folder that has a photo's suffix, dangling links too: they are told of when they are read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    excluded = os.path.realpath(exclude) if exclude else None  # Path.resolve would raise on a loop of links
+    for root, folders, files in os.walk(folder, onerror=fail):
+        here = Path(root)
+        folders[:] = [name for name in folders if os.path.realpath(here / name) != excluded]
+        yield from (here / name for name in files if Path(name).suffix.lower() in SUFFIXES)
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
+
+
+def _frames(picture: Image.Image) -> int:
+    """Count the frames a viewer would show: a JPEG's embedded previews and gain maps are none."""
+    if picture.format != "MPO":
+        return getattr(picture, "n_frames", 1)
+    kinds = [entry["Attribute"]["MPType"] for entry in picture.mpinfo[0xB002]]
+    return 1 + sum(kind.startswith("Multi-Frame Image") for kind in kinds[1:])
+
+
+def _decode(picture: Image.Image) -> Photo:
+    """Turn an open picture, its pixels loaded, into a photo."""
+    file_format = "JPEG" if picture.format == "MPO" else picture.format
+    icc_profile, dpi = picture.info.get("icc_profile"), _dpi(picture)
+    orientation, exif = 1, None
+    with contextlib.suppress(Exception):  # EXIF that cannot be parsed makes no photo unreadable; it is not carried on
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        exif = _upright_exif(picture)
+    if orientation in UPRIGHT:
+        picture = picture.transpose(UPRIGHT[orientation])
+    if picture.mode.startswith("I;16"):
+        wide = np.asarray(picture).astype(np.uint32)
+        picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if picture.mode in {"I", "F"}:  # their range is defined nowhere
+        raise ValueError("32-bit pixels are not supported")
+    if picture.mode == "CMYK":
+        picture, icc_profile = _cmyk_to_srgb(picture, icc_profile), None
+    greyscale = picture.mode in GREYSCALE_MODES
+    alpha = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = torch.from_numpy(np.array(picture.getchannel("A")))
+    return Photo(_from_pillow(picture.convert("RGB")), file_format, alpha, greyscale, icc_profile or None, exif or None, dpi)
+
+
+def _encode(photo: Photo) -> Image.Image:
+    """Turn a photo into the Pillow picture to save: RGB or L, with A where the photo and the format have it."""
+    picture = _to_pillow(photo.pixels)
+    if photo.greyscale:
+        picture = picture.convert("L")
+    if photo.alpha is not None and photo.format in ALPHA_FORMATS:
+        picture.putalpha(Image.fromarray(photo.alpha.numpy()))
+    return picture
+
+
+def _from_pillow(picture: Image.Image) -> torch.Tensor:
+    """Turn an RGB Pillow picture into (3, H, W) uint8."""
+    return torch.from_numpy(np.array(np.asarray(picture).transpose(2, 0, 1), order="C"))
+
+
+def _to_pillow(pixels: torch.Tensor) -> Image.Image:
+    """Turn (3, H, W) uint8 into an RGB Pillow picture."""
+    return Image.fromarray(np.ascontiguousarray(pixels.cpu().numpy().transpose(1, 2, 0)))
+
+
+def _cmyk_to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Convert CMYK to sRGB through the embedded profile, or by the plain formula where there is none that works."""
+    if icc_profile:
+        try:
+            return ImageCms.profileToProfile(picture, io.BytesIO(icc_profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except ImageCms.PyCMSError:
+            pass
+    return picture.convert("RGB")
+
+
+def _dpi(picture: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution the file states, or None where it is absent or cannot be one."""
+    dpi = picture.info.get("dpi")
+    if dpi is None:
+        return None
+    horizontal, vertical = (float(value) for value in dpi)
+    return (horizontal, vertical) if min(horizontal, vertical) > 1 and max(horizontal, vertical) <= 65535 else None
+
+
+def _upright_exif(picture: Image.Image) -> bytes | None:
+    """Return the EXIF block with its orientation tag, if any, saying upright; else byte for byte as the file has it.
+
+    Pillow's own rewriting would lose maker notes and whatever it cannot parse, so only the tag's value is changed.
+    """
+    exif = picture.info.get("exif")
+    if exif is None:
+        return _exif_of_tags(picture.getexif())
+    upright = bytearray(exif)
+    start = re.match(rb"(?:Exif\0\0){0,2}", exif).end()
+    order = "<" if exif.startswith(b"II", start) else ">"
+    directory = start + struct.unpack_from(order + "I", exif, start + 4)[0]
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", exif, entry)
+        if tag == ExifTags.Base.Orientation:
+            struct.pack_into(order + {3: "H2x", 4: "I"}[kind], upright, entry + 8, 1)  # SHORT or LONG
+    return bytes(upright)
+
+
+def _exif_of_tags(tags: Image.Exif) -> bytes | None:
+    """Build an EXIF block from a TIFF's tags, without those that describe how its pixels are stored."""
+    exif = Image.Exif()
+    for tag in DESCRIPTION_TAGS:
+        if tag in tags:
+            exif[tag] = tags[tag]
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if content := tags.get_ifd(directory):
+            exif[directory] = content
+    return exif.tobytes() if len(exif) else None
