@@ -60,7 +60,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
         config.perceptual_weight,
         seed=config.seed * world + rank,
     )
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, total_steps=math.ceil(config.steps / config.accumulate) + 1, pct_start=0.1)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     model, optimizer = accelerator.prepare(model, optimizer)

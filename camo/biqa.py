@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.transforms.functional import center_crop
 
 from camo import CamoError
 from camo.working_size import working_size
@@ -28,6 +27,21 @@ KONCEPT512_PUBLISHED = {
     "107505789.jpg": 57.88757,
     "10692667386.jpg": 65.55704,
 }
+
+
+def centre_crop(image: Tensor, height: int, width: int) -> Tensor:
+    """The centre of an image, padded with black where the image is smaller. Shape: (B, 3, H, W) -> (B, 3, height, width).
+
+    Pixel for pixel torchvision's ``center_crop``, but without a branch on the size, so that torch.export and ONNX carry it for any image.
+    """
+    top, left = _border(height - image.shape[-2]), _border(width - image.shape[-1])
+    return F.pad(image, (left, width - image.shape[-1] - left, top, height - image.shape[-2] - top))  # a negative border cuts
+
+
+def _border(missing: int) -> int:
+    """Half of the pixels that are missing on an axis, rounded down; half of the excess, as a negative number, rounded to even."""
+    missing, excess = torch.sym_max(missing, 0), torch.sym_max(-missing, 0)
+    return missing // 2 - (excess // 2 + excess % 4 // 3)
 
 
 class KonCept512(nn.Module):
@@ -53,7 +67,7 @@ class KonCept512(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in [0, 1] -> (B, 1536), the pooled features that the head sees."""
-        return self.pool(self.base(center_crop(image, [384, 512]) * 2 - 1)).flatten(1)
+        return self.pool(self.base(centre_crop(image, 384, 512) * 2 - 1)).flatten(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores: (B, 3, H, W) float RGB in [0, 1] -> (B,), 0..100."""

@@ -61,7 +61,7 @@ def random_crop(photo: Image.Image, size: tuple[int, int], rng: Generator) -> Te
     height, width = size
     largest = min(photo.width / width, photo.height / height)
     smallest = min(largest, max(1.0, 0.45 * largest))  # never enlarged, unless the photo itself is too small
-    scale = smallest + (largest - smallest) * torch.rand((), generator=rng).item() ** 2  # near its own pixels, where softness is hard to judge
+    scale = smallest + (largest - smallest) * torch.rand((), generator=rng).item()
     left = torch.rand((), generator=rng).item() * (photo.width - width * scale)
     top = torch.rand((), generator=rng).item() * (photo.height - height * scale)
     window = photo.resize((width, height), Image.Resampling.LANCZOS, (left, top, left + width * scale, top + height * scale))
@@ -90,7 +90,7 @@ def train(photos: list[Path], steps: int, batch_size: int, seed: int, workers: i
     torch.manual_seed(seed)
     model = BundledQuality().eval().to(memory_format=torch.channels_last)
     load_imagenet(model)
-    rates = [3e-4, 1e-3]  # backbone, head
+    rates = [2e-4, 1e-3]  # backbone, head
     groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.15)
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="*", type=Path, help="folders of photographs to train on; none: judge the shipped weights")
     parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="folders of other photographs to judge on")
     parser.add_argument("--out", type=Path, default=BUNDLED_WEIGHTS)
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)

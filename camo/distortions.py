@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from kornia.enhance import posterize
+from kornia.enhance import adjust_hue, adjust_saturation, posterize
 from kornia.filters import gaussian_blur2d, motion_blur, unsharp_mask
 from PIL import Image
 from torch import Generator, Tensor
@@ -107,6 +107,13 @@ def oversharpen(image: Tensor, severity: float, rng: Generator) -> Tensor:
     return image + _geometric(severity, 0.5, 10) * (sharpened - image)
 
 
+def colour(image: Tensor, severity: float, rng: Generator) -> Tensor:
+    """Saturation lost or exaggerated, and the hue turned."""
+    factor = _geometric(severity, 1.15, 4)
+    image = adjust_saturation(image[None], 1 / factor if _uniform(rng) < 0.5 else factor)
+    return adjust_hue(image, _uniform(rng, -1, 1) * severity * 0.8)[0]
+
+
 def impulse_noise(image: Tensor, severity: float, rng: Generator) -> Tensor:
     """Salt and pepper on 0.05 to 12% of the pixels."""
     hit = torch.rand(1, *image.shape[1:], generator=rng) < _geometric(severity, 0.0005, 0.12)
@@ -115,7 +122,7 @@ def impulse_noise(image: Tensor, severity: float, rng: Generator) -> Tensor:
 
 FAMILIES: tuple[Distortion, ...] = (
     *(jpeg, webp, blur, motion, gaussian_noise, sensor_noise, rescale),
-    *(contrast, exposure, banding, haze, oversharpen, impulse_noise),
+    *(contrast, exposure, banding, haze, oversharpen, colour, impulse_noise),
 )
 
 

@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         paired[str(folder)] = pair(args.originals, folder, faults)
         results[str(folder)] = measure_all(paired[str(folder)], scorer, args.jpeg, args.device, faults)
     summary = {name: summarise(measured, args.jpeg, args.threshold) for name, measured in results.items() if measured}
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
     if not summary:
-        raise CamoError(f"{args.filtered[0]}: nothing could be measured; " + "; ".join(faults[:1]))
+        raise CamoError(f"{args.filtered[0]}: nothing could be measured")
     print_table(summary, args.jpeg)
     args.out.mkdir(parents=True, exist_ok=True)
     settings = {"version": __version__, "biqa": args.biqa, "jpeg": args.jpeg, "threshold": args.threshold, "originals": str(args.originals)}
@@ -69,8 +71,6 @@ def run(args: argparse.Namespace) -> int:
     rate, quality = summary[first][f"protected_q{args.jpeg[0]}"], args.jpeg[0]
     title = f"{summary[first]['photos']} photos, {rate:.0%} protected; scores of the {args.biqa} model after JPEG {quality}"
     contact_sheet(sheet_rows(results[first], paired[first], args.rows), title).save(args.out / "contact_sheet.png")
-    for fault in faults:
-        print(f"error: {fault}", file=sys.stderr)
     print(f"contact sheet: {args.out / 'contact_sheet.png'}")
     return 1 if faults else 0
 

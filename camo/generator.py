@@ -14,11 +14,20 @@ from camo.jnd import JustNoticeableDifference
 from camo.working_size import working_size
 
 
+class PixelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, so that no pixel depends on the size of the map. Shape: (B, C, H, W) -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
 class Block(nn.Module):
-    """Residual block without normalisation: two 3x3 convolutions, the second starting at zero. Shape: (B, C, H, W) -> the same."""
+    """Residual block: normalisation and two 3x3 convolutions, the second starting at zero. Shape: (B, C, H, W) -> the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.norm = PixelNorm(width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)
@@ -26,7 +35,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's output to its input."""
-        return x + self.second(F.silu(self.first(x)))
+        return x + self.second(F.silu(self.first(self.norm(x))))
 
 
 def stage(width: int, depth: int) -> nn.Sequential:
@@ -58,7 +67,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pad to a multiple of 16, predict, cut the padding off again."""
         height, width = x.shape[-2], x.shape[-1]
-        x = F.pad(x, (0, -width % self.STRIDE, 0, -height % self.STRIDE), mode="replicate")
+        cells = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
+        x = F.pad(x, (0, cells[1] * self.STRIDE - width, 0, cells[0] * self.STRIDE - height), mode="replicate")
         fine = self.encoder1(self.stem(F.pixel_unshuffle(x, 4)))
         coarse = self.encoder2(self.down1(fine))
         middle = self.middle(self.down2(coarse))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import center_crop, pil_to_tensor
 
 from camo import CamoError, biqa
 
@@ -48,6 +48,12 @@ def test_koncept512_has_the_official_keys_in_the_official_order():
     official = [(key, shape) for key, shape in lines]
     ours = [(key, "x".join(map(str, tensor.shape))) for key, tensor in biqa.KonCept512().state_dict().items()]
     assert ours == official
+
+
+@pytest.mark.parametrize("size", [(384, 512), (385, 513), (387, 515), (389, 517), (383, 511), (381, 509), (100, 900), (900, 100), (1, 1)])
+def test_centre_crop_is_torchvisions(size):
+    image = torch.rand(2, 3, *size)
+    assert torch.equal(biqa.centre_crop(image, 384, 512), center_crop(image, [384, 512]))
 
 
 def test_koncept512_reproduces_the_official_class(koncept512_file):

@@ -123,7 +123,7 @@ def test_presets_and_flags(folder):
     [
         (["--steps", "0"], "--steps 0"),
         (["--quality-low", "96"], "--quality-low 96 --quality-high 95"),
-        (["--crop-height", "32"], "512x32"),
+        (["--crop-height", "32"], "320x32"),
         (["--data", "nowhere"], "nowhere: no such folder"),
     ],
 )
