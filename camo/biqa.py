@@ -111,7 +111,9 @@ class Frozen(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model.requires_grad_(False)
+        self.model = model
+        for parameter in model.parameters():  # a ScriptModule has no requires_grad_ of its own
+            parameter.requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> "Frozen":
