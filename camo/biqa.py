@@ -144,7 +144,7 @@ def load(spec: str, device: torch.device | str = "cpu") -> Frozen:
 
 
 def load_bundled(path: Path = BUNDLED_WEIGHTS) -> BundledQuality:
-    """The bundled model in float32, its batch normalisations folded into the convolutions (same scores, half the time).
+    """The bundled model in float32, its batch normalisations folded into the convolutions (same scores, less time).
 
     Raises CamoError for a missing or damaged file or other keys.
     """

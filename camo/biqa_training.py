@@ -80,7 +80,7 @@ def load_imagenet(model: BundledQuality) -> None:
 
 
 def save(model: BundledQuality, path: Path) -> None:
-    """Save the weights, convolutions and the head in half precision (a third of a point at most), batch statistics in full."""
+    """Save the weights, convolutions and the head in half precision, batch statistics in full."""
     tensors = {key: (value.half() if value.ndim > 1 else value.float()).contiguous() for key, value in model.state_dict().items()}
     save_file(tensors, path, metadata={"model": "BundledQuality", "labels": "HaarPSI", "recipe": "python -m camo.biqa_training"})
 

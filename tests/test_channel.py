@@ -7,7 +7,7 @@ from camo.images import jpeg_roundtrip, to_float, to_uint8
 from camo.metrics import psnr
 
 
-# Measured on the four photos: 44.1, 43.1, 47.3 and 51.3 dB on average.
+# Measured on the four photos: 41.9, 45.1, 47.2 and 47.1 dB on average.
 @pytest.mark.parametrize(("quality", "least"), [(50, 39.0), (75, 40.0), (90, 40.0), (95, 40.0)])
 def test_soft_jpeg_is_near_the_real_file(photos, quality, least):
     soft = soft_jpeg(photos, torch.full((len(photos),), quality))
