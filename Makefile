@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(RUN) infer.py data/sample/test --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/filtered
 	$(RUN) infer.py data/sample/test --out $(DEMO)/filtered-by-shipped
 	$(RUN) -m camo export --checkpoint $(DEMO)/run/best.safetensors --out $(DEMO)/export
-	$(RUN) -m camo evaluate data/sample/test $(DEMO)/filtered $(DEMO)/filtered-by-shipped --out $(DEMO)/evaluation
+	$(RUN) -m camo evaluate data/sample/test $(DEMO)/filtered $(DEMO)/filtered-by-shipped --quick --out $(DEMO)/evaluation
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from camo import CamoError, biqa, perceptual
 from camo.channel import Channel
-from camo.checkpoint import load_state, save_filter, save_state
+from camo.checkpoint import load_filter, load_state, save_filter, save_state
 from camo.config import TrainConfig, add_arguments, from_arguments
 from camo.generator import Filter
 from camo.images import to_float
@@ -46,18 +46,17 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed)
     val_loader = DataLoader(CentreCrops(held, (384, 512)), batch_size=config.batch_size)
 
-    model = Filter(config.width, config.depth, config.gain).to(device, memory_format=torch.channels_last)
+    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd").to(device, memory_format=torch.channels_last)
+    if config.init:
+        model.load_state_dict(load_filter(Path(config.init)).state_dict())
     scorer = biqa.load(config.biqa, device)
-    channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg)
+    channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
     objective = Objective(
         scorer,
         perceptual.load(config.perceptual).to(device),
         channel,
         config.target,
-        config.budget_start,
-        config.budget_end,
-        round(config.budget_rise * config.steps),
-        config.perceptual_weight,
+        config.slack,
         seed=config.seed * world + rank,
     )
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
@@ -71,7 +70,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
         schedule.load_state_dict(state["schedule"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
-        start, best = state["step"], state["best"]
+        start, best, objective.weight = state["step"], state["best"], state["weight"]
     batches = crops_of_process(start, config.steps, config.batch_size, rank, world)
     loader = DataLoader(Subset(crops, batches), config.batch_size, num_workers=config.workers, worker_init_fn=ignore_interrupt)
     writer = SummaryWriter(out, purge_step=start) if main else None
@@ -82,7 +81,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             weights = accelerator.unwrap_model(model).state_dict()
             states = {"average": average.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "scaler": scaler}
-            save_state(out / "last.pt", step=step, best=best, config=config.as_json(), model=weights, **states)
+            save_state(out / "last.pt", step=step, best=best, weight=objective.weight, config=config.as_json(), model=weights, **states)
 
     stop = False
 
@@ -105,6 +104,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
                 accelerator.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad()
+        objective.adapt(accelerator.reduce(terms["stat/excess"], "mean").item())
         if accelerator.sync_gradients:
             schedule.step()
             average.update_parameters(accelerator.unwrap_model(model))

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,8 +10,10 @@ from camo import CamoError, __version__
 
 VERBS = {
     "score": ("camo.score", "score photos with a quality model, before and after JPEG"),
+    "compare": ("camo.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
     "prepare": ("camo.task", "build the 2020 task's image sets from the official archives"),
+    "package": ("camo.package", "build the archive of a 2020 run from its filtered images, or check one"),
     "export": ("camo.export", "write TorchScript, torch.export and ONNX files that run without this package"),
 }
 
@@ -38,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would fail and tell of it
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,78 +1,119 @@
-"""The verb ``evaluate``: what a filter did, measured on the files it wrote: read again, passed through the real JPEG, scored."""
+"""The verb ``evaluate``: what a filter did, measured on the files it wrote: read again, passed through real operations, scored."""
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+import PIL
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from camo import CamoError, __version__, biqa
-from camo.images import find_photos, jpeg_roundtrip, read, to_float
-from camo.metrics import psnr, ssim
-from camo.report import SheetRow, contact_sheet
+from camo import CamoError, __version__, biqa, perceptual
+from camo.images import find_photos, read, to_float
+from camo.metrics import psnr, ssim, wilson_interval, worst_patch_psnr
+from camo.operations import GRID, QUICK
+from camo.report import SheetRow, contact_sheet, write_report
 
+HEADLINE = ("JPEG 90", "JPEG 75")  # the task's channel, and a rougher platform's
 LARGEST_PSNR = 100.0  # dB, for files that are equal, so that means stay finite
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one pair of files. Scores are after JPEG at each of the qualities asked for."""
+    """Figures of one pair of files.
+
+    Attributes:
+        name, original, filtered: the filtered file's name, and both paths.
+        clean_scores, filtered_scores: by operation, of the original and the filtered photo after it.
+        psnr, worst_patch_psnr: dB, of the whole photo and of its worst 64x64 patch; at most 100.
+        ssim, lpips: similarity -1..1; perceptual distance, None where LPIPS's weights are not at hand.
+        largest_change: of a channel of a pixel, in 8-bit steps.
+        size_ratio: bytes of the filtered file to those of the original.
+    """
 
     name: str
-    score_clean: list[float]
-    score_filtered: list[float]
+    original: Path
+    filtered: Path
+    clean_scores: dict[str, float]
+    filtered_scores: dict[str, float]
     psnr: float
+    worst_patch_psnr: float
     ssim: float
-    size_ratio: float  # bytes of the filtered file to those of the original
+    lpips: float | None
+    largest_change: int
+    size_ratio: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("originals", type=Path, help="folder of the original photos")
     parser.add_argument("filtered", type=Path, nargs="+", help="folders of the same photos, camouflaged (a run code before the name is understood)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for summary.json, images.csv and contact_sheet.png; replaces those")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, summary.json, images.csv, table.tex, contact_sheet.png")
     parser.add_argument("--biqa", default="bundled", help="bundled, koncept512[:FILE] or FILE.ts (default: bundled)")
-    parser.add_argument("--jpeg", type=int, nargs="+", default=[90, 75], metavar="Q", help="JPEG qualities before scoring (default: 90 75)")
     parser.add_argument("--threshold", type=float, default=biqa.THRESHOLD, help="protected means below this score (default: 50)")
-    parser.add_argument("--rows", type=int, default=6, help="photos on the contact sheet, of the first folder (default: 6)")
+    parser.add_argument("--quick", action="store_true", help=f"only a few operations: {', '.join(QUICK)}")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter that wrote the files; its hash goes into summary.json")
+    parser.add_argument("--rows", type=int, default=6, help="photos on the contact sheet and in the gallery, of the first folder (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the figures that --out holds already")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure every folder, print a table, write the files; the exit status is 1 when a photo has no partner or cannot be measured."""
-    if bad := [quality for quality in args.jpeg if not 1 <= quality <= 100]:
-        raise CamoError(f"--jpeg {bad[0]}: should be 1..100")
+    if (args.out / "summary.json").exists() and not args.overwrite:
+        raise CamoError(f"{args.out}: holds figures already; give --overwrite or another --out")
     scorer = biqa.load(args.biqa, args.device)
+    distance = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
+    operations = QUICK if args.quick else tuple(GRID)
+    settings = describe(args)
     faults: list[str] = []
     results: dict[str, list[Measured]] = {}
-    paired: dict[str, list[tuple[Path, Path]]] = {}
     for folder in args.filtered:
-        paired[str(folder)] = pair(args.originals, folder, faults)
-        results[str(folder)] = measure_all(paired[str(folder)], scorer, args.jpeg, args.device, faults)
-    summary = {name: summarise(measured, args.jpeg, args.threshold) for name, measured in results.items() if measured}
+        pairs = pair(args.originals, folder, faults)
+        if measured := measure_all(pairs, scorer, operations, distance, args.device, faults):
+            results[str(folder)] = measured
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
-    if not summary:
+    if not results:
         raise CamoError(f"{args.filtered[0]}: nothing could be measured")
-    print_table(summary, args.jpeg)
+    summary = {name: summarise(measured, operations, args.threshold) for name, measured in results.items()}
+    print_table(summary)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings = {"version": __version__, "biqa": args.biqa, "jpeg": args.jpeg, "threshold": args.threshold, "originals": str(args.originals)}
-    (args.out / "summary.json").write_text(json.dumps({"settings": settings, "results": summary, "faults": faults}, indent=1) + "\n")
-    write_csv(args.out / "images.csv", results, args.jpeg)
-    first = next(iter(summary))
-    rate, quality = summary[first][f"protected_q{args.jpeg[0]}"], args.jpeg[0]
-    title = f"{summary[first]['photos']} photos, {rate:.0%} protected; scores of the {args.biqa} model after JPEG {quality}"
-    contact_sheet(sheet_rows(results[first], paired[first], args.rows), title).save(args.out / "contact_sheet.png")
-    print(f"contact sheet: {args.out / 'contact_sheet.png'}")
+    document = {"settings": settings, "results": summary, "faults": faults}
+    (args.out / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_csv(args.out / "images.csv", results, operations)
+    (args.out / "table.tex").write_text(latex_table(summary))
+    rows = sheet_rows(next(iter(results.values())), args.rows, args.threshold)
+    contact_sheet(rows, sheet_title(next(iter(summary.values())), args.biqa)).save(args.out / "contact_sheet.png")
+    write_report(args.out / "report.html", document, results, rows)
+    print(f"report: {args.out / 'report.html'}\ncontact sheet: {args.out / 'contact_sheet.png'}")
     return 1 if faults else 0
+
+
+def describe(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for and with what, for summary.json. Raises CamoError where --checkpoint names no file."""
+    if args.checkpoint and not args.checkpoint.is_file():
+        raise CamoError(f"{args.checkpoint}: no such checkpoint")
+    return {
+        "camo": __version__,
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "biqa": args.biqa,
+        "threshold": args.threshold,
+        "originals": str(args.originals),
+        "checkpoint": str(args.checkpoint) if args.checkpoint else None,
+        "checkpoint_sha256": hashlib.sha256(args.checkpoint.read_bytes()).hexdigest() if args.checkpoint else None,
+    }
 
 
 def pair(originals: Path, filtered: Path, faults: list[str]) -> list[tuple[Path, Path]]:
@@ -90,84 +131,147 @@ def pair(originals: Path, filtered: Path, faults: list[str]) -> list[tuple[Path,
     return pairs
 
 
-def measure_all(pairs: list[tuple[Path, Path]], scorer: nn.Module, qualities: Sequence[int], device: str, faults: list[str]) -> list[Measured]:
+def measure_all(
+    pairs: list[tuple[Path, Path]],
+    scorer: nn.Module,
+    operations: Sequence[str],
+    distance: nn.Module | None,
+    device: str,
+    faults: list[str],
+) -> list[Measured]:
     """Figures of every pair that can be measured; the others' faults are added to ``faults``."""
     measured = []
     for original, filtered in tqdm(pairs, desc="evaluate", unit="photo", disable=None):
         try:
-            measured.append(measure(original, filtered, scorer, qualities, device))
+            measured.append(measure(original, filtered, scorer, operations, distance, device))
         except CamoError as error:
             faults.append(str(error))
     return measured
 
 
 @torch.inference_mode()
-def measure(original: Path, filtered: Path, scorer: nn.Module, qualities: Sequence[int], device: str) -> Measured:
-    """Figures of one pair. Raises CamoError where a file cannot be read or the sizes differ."""
+def measure(
+    original: Path, filtered: Path, scorer: nn.Module, operations: Sequence[str], distance: nn.Module | None = None, device: str = "cpu"
+) -> Measured:
+    """Figures of one pair; ``distance`` is LPIPS's network. Raises CamoError where a file cannot be read or the sizes differ."""
     pixels = [read(path).pixels for path in (original, filtered)]
     if pixels[0].shape != pixels[1].shape:
         sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in pixels)
         raise CamoError(f"{filtered}: not the size of its original ({sizes})")
     before, after = (to_float(p)[None].to(device) for p in pixels)
-
-    def scores(image: Tensor) -> list[float]:
-        return [scorer(jpeg_roundtrip(image, quality)).item() for quality in qualities]
-
+    pictures = [to_pil_image(p) for p in pixels]
+    scores = {
+        name: scorer(torch.stack([to_float(pil_to_tensor(GRID[name](picture))) for picture in pictures]).to(device)).tolist() for name in operations
+    }
     return Measured(
         name=filtered.name,
-        score_clean=scores(before),
-        score_filtered=scores(after),
+        original=original,
+        filtered=filtered,
+        clean_scores={name: clean for name, (clean, _) in scores.items()},
+        filtered_scores={name: score for name, (_, score) in scores.items()},
         psnr=min(LARGEST_PSNR, psnr(before, after).item()),
+        worst_patch_psnr=min(LARGEST_PSNR, worst_patch_psnr(before, after).item()),
         ssim=ssim(before, after).item(),
+        lpips=distance(before, after, normalize=True).item() if distance else None,
+        largest_change=(pixels[1].int() - pixels[0].int()).abs().max().item(),
         size_ratio=filtered.stat().st_size / original.stat().st_size,
     )
 
 
-def summarise(measured: list[Measured], qualities: Sequence[int], threshold: float) -> dict[str, float]:
-    """Means over the photos; protected rates over those that score above the threshold when clean, after the same JPEG."""
-    summary: dict[str, float] = {"photos": len(measured)}
-    for i, quality in enumerate(qualities):
-        high = [one for one in measured if one.score_clean[i] > threshold]
-        summary[f"low_when_clean_q{quality}"] = len(measured) - len(high)
-        summary[f"protected_q{quality}"] = fmean(one.score_filtered[i] < threshold for one in high) if high else math.nan
-        summary[f"score_clean_q{quality}"] = fmean(one.score_clean[i] for one in measured)
-        summary[f"score_filtered_q{quality}"] = fmean(one.score_filtered[i] for one in measured)
-    for name in ("psnr", "ssim", "size_ratio"):
-        summary[name] = fmean(getattr(one, name) for one in measured)
-    summary["psnr_lowest"] = min(one.psnr for one in measured)
-    return summary
+def summarise(measured: list[Measured], operations: Sequence[str], threshold: float) -> dict[str, Any]:
+    """Means over the photos, and under ``operations`` the figures of every cell of the grid.
+
+    ``protected`` is the share that scores below the threshold after the operation, of the photos whose clean version scores above it after the same
+    operation; the others are counted in ``low_when_clean``. ``accuracy`` is the task's measure: the share of all photos that is still called good.
+    """
+
+    def mean(of: Callable[[Measured], float]) -> float:
+        return fmean(map(of, measured))
+
+    grid = {}
+    for name in operations:
+        high = [one for one in measured if one.clean_scores[name] > threshold]
+        protected = sum(one.filtered_scores[name] < threshold for one in high)
+        grid[name] = {
+            "protected": protected / len(high) if high else math.nan,
+            "interval": wilson_interval(protected, len(high)),
+            "low_when_clean": len(measured) - len(high),
+            "accuracy": mean(lambda one: one.filtered_scores[name] > threshold),  # noqa: B023 (used at once)
+            "score_clean": mean(lambda one: one.clean_scores[name]),  # noqa: B023
+            "score_filtered": mean(lambda one: one.filtered_scores[name]),  # noqa: B023
+        }
+    return {
+        "photos": len(measured),
+        "psnr": mean(lambda one: one.psnr),
+        "psnr_lowest": min(one.psnr for one in measured),
+        "psnr_5th_percentile": torch.tensor([one.psnr for one in measured]).quantile(0.05).item(),
+        "worst_patch_psnr": mean(lambda one: one.worst_patch_psnr),
+        "ssim": mean(lambda one: one.ssim),
+        "lpips": mean(lambda one: one.lpips) if measured[0].lpips is not None else None,
+        "largest_change": max(one.largest_change for one in measured),
+        "size_ratio": mean(lambda one: one.size_ratio),
+        "operations": grid,
+    }
 
 
-def print_table(summary: dict[str, dict[str, float]], qualities: Sequence[int]) -> None:
-    """A line a folder: protected rate with scores before and after for each quality, then PSNR and SSIM."""
-    print("photos  " + "".join(f"JPEG {quality}: protected, score before > after   " for quality in qualities) + "PSNR dB (lowest)   SSIM   folder")
+def print_table(summary: dict[str, dict[str, Any]]) -> None:
+    """A line a folder with the headline figures, then a line an operation."""
+    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  folder")
     for name, row in summary.items():
-        cells = "".join(
-            f"{row[f'protected_q{q}']:18.1%}  {row[f'score_clean_q{q}']:6.1f} > {row[f'score_filtered_q{q}']:4.1f}          " for q in qualities
-        )
-        print(f"{row['photos']:6}  {cells}{row['psnr']:7.2f} ({row['psnr_lowest']:.2f})  {row['ssim']:.4f}  {name}")
+        lpips = "    -" if row["lpips"] is None else f"{row['lpips']:.3f}"
+        patch = f"{row['psnr']:7.2f} ({row['psnr_lowest']:.2f}, {row['worst_patch_psnr']:.2f})"
+        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {name}")
+    width = max(map(len, GRID))
+    for name, row in summary.items():
+        print(f"\n{name}\n{'after':{width}}  protected  95% interval  accuracy left  score clean > filtered  low when clean")
+        for operation, cell in row["operations"].items():
+            low, high = cell["interval"]
+            print(
+                f"{operation:{width}}  {cell['protected']:9.1%}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
+                f"  {cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}  {cell['low_when_clean']:14}"
+            )
 
 
-def write_csv(path: Path, results: dict[str, list[Measured]], qualities: Sequence[int]) -> None:
+def write_csv(path: Path, results: dict[str, list[Measured]], operations: Sequence[str]) -> None:
     """A line a pair, all figures."""
+    figures = ("psnr", "worst_patch_psnr", "ssim", "lpips", "largest_change", "size_ratio")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        scores = [f"{which}_q{quality}" for which in ("score_clean", "score_filtered") for quality in qualities]
-        writer.writerow(["folder", "name", *scores, "psnr", "ssim", "size_ratio"])
+        writer.writerow(["folder", "name", *figures, *(f"{which} {name}" for name in operations for which in ("clean", "filtered"))])
         for folder, measured in results.items():
             for one in measured:
-                row = asdict(one)
-                writer.writerow([folder, one.name, *one.score_clean, *one.score_filtered, row["psnr"], row["ssim"], row["size_ratio"]])
+                scores = [scores[name] for name in operations for scores in (one.clean_scores, one.filtered_scores)]
+                writer.writerow([folder, one.name, *(getattr(one, figure) for figure in figures), *scores])
 
 
-def sheet_rows(measured: list[Measured], pairs: list[tuple[Path, Path]], count: int) -> list[SheetRow]:
-    """The photos for the contact sheet, evenly spread from the lowest PSNR to the highest."""
-    sources = {filtered.name: (original, filtered) for original, filtered in pairs}
-    ranked = sorted(measured, key=lambda one: one.psnr)
-    count = max(1, min(count, len(ranked)))
-    chosen = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
+def latex_table(summary: dict[str, dict[str, Any]]) -> str:
+    """The headline rows as a LaTeX tabular (booktabs)."""
+    lines = [
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        " & ".join(["", *(f"{name} (\\%)" for name in HEADLINE), "PSNR (dB)", "worst patch (dB)", "SSIM"]) + r" \\",
+        r"\midrule",
+    ]
+    for name, row in summary.items():
+        rates = [f"{100 * row['operations'][operation]['protected']:.1f}" for operation in HEADLINE]
+        escaped = Path(name).name.replace("_", r"\_")
+        lines.append(" & ".join([escaped, *rates, f"{row['psnr']:.1f}", f"{row['worst_patch_psnr']:.1f}", f"{row['ssim']:.3f}"]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def sheet_rows(measured: list[Measured], count: int, threshold: float) -> list[SheetRow]:
+    """The photos to show, the worst first: those not protected at JPEG 90 by their score, then those with the worst patch."""
+
+    def worst_first(one: Measured) -> tuple[float, float]:
+        return -max(threshold, one.filtered_scores[HEADLINE[0]]), one.worst_patch_psnr
+
     rows = []
-    for one in chosen:
-        original, filtered = (read(path).pixels for path in sources[one.name])
-        rows.append(SheetRow(one.name, original, filtered, one.score_clean[0], one.score_filtered[0], one.psnr))
+    for one in sorted(measured, key=worst_first)[: max(1, count)]:
+        original, filtered = (read(path).pixels for path in (one.original, one.filtered))
+        rows.append(SheetRow(one.name, original, filtered, one.clean_scores[HEADLINE[0]], one.filtered_scores[HEADLINE[0]], one.psnr))
     return rows
+
+
+def sheet_title(row: dict[str, Any], model: str) -> str:
+    """The contact sheet's title."""
+    return f"{row['photos']} photos, {row['operations'][HEADLINE[0]]['protected']:.0%} protected; scores of the {model} model after {HEADLINE[0]}"

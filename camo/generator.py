@@ -80,27 +80,36 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
+    The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
+    are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
+
     Shape: (B, 3, H, W) float RGB in [0, 1], sides of 16 px or more -> the same. Each image is treated by itself, whatever else is in the batch.
 
     Args:
         width: channels at stride 4; 1.5 and 2 times as many at strides 8 and 16.
         depth: residual blocks a stage.
-        gain: the largest residual, as a multiple of the JND.
+        gain: the largest residual in luma, as a multiple of the JND; of each RGB channel, in units of 1/255, if not shaped.
+        shaped: by the JND map; if not, the U-Net's channels are RGB and every pixel may change alike, as in generators without a model of the eye.
         working_area: pixels of area above which the U-Net sees a reduced copy.
     """
 
-    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, working_area: int = 512 * 384) -> None:
+    CHROMA: Final = 0.3
+
+    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
         super().__init__()
-        self.arguments = {"width": width, "depth": depth, "gain": gain, "working_area": working_area}  # to build it again from a checkpoint
-        self.gain, self.working_area = gain, working_area
+        # to build it again from a checkpoint
+        self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
+        self.gain, self.shaped, self.working_area = gain, shaped, working_area
         self.unet = UNet(width, depth)
         self.jnd = JustNoticeableDifference()
+        colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, self.CHROMA, self.CHROMA])
+        self.register_buffer("colours", colours[:, :, None, None], persistent=False)  # YCbCr to RGB
 
     def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
         height, width = original.shape[-2], original.shape[-1]
         size = working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
         working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
-        shape = self.unet(working * 2 - 1)
-        shape = F.interpolate(shape, [height, width], mode="bilinear", align_corners=False)
-        return (original + strength * self.gain * self.jnd(original) * shape).clamp(0, 1)
+        shape = F.interpolate(self.unet(working * 2 - 1), [height, width], mode="bilinear", align_corners=False)
+        residual = F.conv2d(shape, self.colours) * self.jnd(original) if self.shaped else shape / 255
+        return (original + strength * self.gain * residual).clamp(0, 1)

@@ -1,6 +1,7 @@
 """Perceptual terms of the objective: how much of the change an eye would see. LPIPS, or a set that needs nothing downloaded."""
 
 import warnings
+from pathlib import Path
 from urllib.error import URLError
 
 import torch
@@ -10,12 +11,22 @@ from torch import Tensor, nn
 from camo import CamoError
 from camo.biqa import load_bundled
 from camo.jnd import JustNoticeableDifference
+from camo.metrics import patch_errors
 
-CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze")
+CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze", "none")
+MSE_40_DB = 1e-4  # mean squared error of values in [0, 1] at a PSNR of 40 dB
+
+
+def pixel_error(original: Tensor, filtered: Tensor) -> Tensor:
+    """Squared error, in units of that at 40 dB: the root mean square over 64x64 px patches, so that a bad patch counts more than its area.
+
+    Shape: two (B, 3, H, W) float RGB in [0, 1] -> scalar; a change spread evenly gives its plain mean squared error.
+    """
+    return patch_errors(original, filtered).square().mean().sqrt() / MSE_40_DB
 
 
 class Lpips(nn.Module):
-    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``.
+    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``, and the error of the pixels.
 
     Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where they cannot be had.
     """
@@ -37,18 +48,26 @@ class Lpips(nn.Module):
             ) from error
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"lpips": scalar}, weighted."""
-        return {"lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "lpips"}: scalars, weighted."""
+        return {"pixels": pixel_error(original, filtered), "lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
+
+
+def lpips_at_hand(net: str) -> bool:
+    """Whether the trunk's weights lie in the torch hub cache, so that ``Lpips`` need not fetch them."""
+    from torchvision import models
+
+    weights = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}[net]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.IMAGENET1K_V1.url).name).is_file()
 
 
 class Offline(nn.Module):
-    """Multi-scale SSIM, deep features of the bundled backbone and the residual in JND units: nothing to download.
+    """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone and the residual in JND units: nothing to download.
 
     The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
     to change when the bundled model is its target.
     """
 
-    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT = 10.0, 2.0, 0.5
+    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT = 40.0, 10.0, 0.5
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
     def __init__(self) -> None:
@@ -57,10 +76,11 @@ class Offline(nn.Module):
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"ms_ssim", "features", "jnd"}: scalars, weighted."""
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd"}: scalars, weighted."""
         with torch.no_grad():
             units = self.jnd(original)
         return {
+            "pixels": pixel_error(original, filtered),
             "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
             "features": self.FEATURE_WEIGHT * self._features(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
@@ -84,6 +104,14 @@ class Offline(nn.Module):
         return torch.stack(distances).mean()
 
 
+class Unseen(nn.Module):
+    """No terms at all: whatever the filter's bound allows may be seen, as in the published generators that ``--preset facpa`` stands for."""
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+
 def windowed_ssim(first: Tensor, second: Tensor) -> Tensor:
     """SSIM (Wang et al., IEEE TIP 2004) in 8x8 windows, every fourth: 30 times as fast as sliding a Gaussian, near enough to train on.
 
@@ -104,4 +132,6 @@ def load(choice: str) -> nn.Module:
     """The perceptual terms named by one of ``CHOICES``. Raises CamoError for another name or weights that cannot be had."""
     if choice not in CHOICES:
         raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
+    if choice == "none":
+        return Unseen()
     return Offline() if choice == "offline" else Lpips(choice.removeprefix("lpips-"))

@@ -1,15 +1,30 @@
-"""Pictures of what was measured."""
+"""Pictures of what was measured: the contact sheet, and a report that is one self-contained HTML file."""
 
+from __future__ import annotations
+
+import base64
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from camo.charts import heat, histogram, scatter
+
+if TYPE_CHECKING:
+    from camo.evaluate import Measured
+
 GAIN = 10  # of the differences shown
 TEXT_HEIGHT = 28  # px
+TEMPLATE = Path(__file__).with_name("report.html")
+LARGEST_PICTURE = 1024  # px a side in the gallery
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,11 @@ class SheetRow:
     score_original: float
     score_filtered: float
     psnr: float
+
+    def pictures(self) -> tuple[Image.Image, Image.Image, Image.Image]:
+        """Original, camouflaged and ten times their difference."""
+        difference = (128 + GAIN * (self.filtered.int() - self.original.int())).clamp(0, 255).to(torch.uint8)
+        return to_pil_image(self.original), to_pil_image(self.filtered), to_pil_image(difference)
 
 
 def contact_sheet(rows: Sequence[SheetRow], title: str, width: int = 512) -> Image.Image:
@@ -40,8 +60,7 @@ def contact_sheet(rows: Sequence[SheetRow], title: str, width: int = 512) -> Ima
 
 
 def _strip(row: SheetRow, width: int) -> Image.Image:
-    difference = (128 + GAIN * (row.filtered.int() - row.original.int())).clamp(0, 255).to(torch.uint8)
-    pictures = [to_pil_image(pixels) for pixels in (row.original, row.filtered, difference)]
+    pictures = row.pictures()
     for picture in pictures:
         picture.thumbnail((width, 100_000), Image.Resampling.LANCZOS)
     captions = [
@@ -56,3 +75,75 @@ def _strip(row: SheetRow, width: int) -> Image.Image:
         draw.text((left + 6, picture.height + 5), caption, "black", ImageFont.load_default(16))
         left += picture.width
     return strip
+
+
+def write_report(path: Path, document: dict[str, Any], results: dict[str, list[Measured]], rows: Sequence[SheetRow]) -> None:
+    """Write report.html: headline figures, score distributions, scatter plot, grid and gallery; no other file is needed to read it.
+
+    Args:
+        path: the file to write.
+        document: what summary.json holds: settings, results, faults.
+        results: every photo's figures, by folder.
+        rows: photos for the gallery.
+    """
+    settings, summary = document["settings"], document["results"]
+    first = next(iter(summary.values()))
+    after = {name: [one.filtered_scores["JPEG 90"] for one in measured] for name, measured in results.items()}
+    clean = [one.clean_scores["JPEG 90"] for one in next(iter(results.values()))]
+    points = {name: [(one.psnr, one.filtered_scores["JPEG 90"]) for one in measured] for name, measured in results.items()}
+    page = Template(TEMPLATE.read_text()).substitute(
+        title=f"{first['photos']} photos, {first['operations']['JPEG 90']['protected']:.0%} protected at JPEG 90, {first['psnr']:.1f} dB",
+        settings=html.escape(", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)),
+        headline=_headline(summary),
+        histogram=histogram({"original": clean, **after}, settings["threshold"]),
+        scatter=scatter(points, settings["threshold"]),
+        grid=_grid(summary),
+        gallery="".join(map(_gallery_item, rows)),
+    )
+    path.write_text(page)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+    lines += ["".join(cell if cell.startswith("<td") else f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _headline(summary: dict[str, dict[str, Any]]) -> str:
+    head = ("files", "protected, JPEG 90", "JPEG 75", "accuracy left", "PSNR dB", "lowest", "worst patch", "SSIM", "LPIPS", "largest change", "size")
+    rows = []
+    for name, row in summary.items():
+        at90, at75 = (row["operations"][operation] for operation in ("JPEG 90", "JPEG 75"))
+        low, high = at90["interval"]
+        lpips = "-" if row["lpips"] is None else f"{row['lpips']:.3f}"
+        rates = f"{at90['protected']:.1%} ({low:.0%} to {high:.0%})", f"{at75['protected']:.1%}", f"{at90['accuracy']:.1%}"
+        decibels = f"{row['psnr']:.2f}", f"{row['psnr_lowest']:.2f}", f"{row['worst_patch_psnr']:.2f}"
+        rows.append((name, *rates, *decibels, f"{row['ssim']:.4f}", lpips, f"{row['largest_change']}/255", f"x{row['size_ratio']:.2f}"))
+    return _table(head, rows)
+
+
+def _grid(summary: dict[str, dict[str, Any]]) -> str:
+    folders = list(summary.values())
+    rows = [
+        (name, f"{cell['score_clean']:.1f}", *(heat(row["operations"][name]["protected"]) for row in folders))
+        for name, cell in folders[0]["operations"].items()
+    ]
+    return _table(("operation", "clean score", *summary), rows)
+
+
+def _gallery_item(row: SheetRow) -> str:
+    original, filtered, difference = (_embedded(picture) for picture in row.pictures())
+    caption = f"{row.name}: {row.score_original:.1f} to {row.score_filtered:.1f} after JPEG 90, PSNR {row.psnr:.1f} dB; right: {GAIN}x difference"
+    return (
+        f'<figure><div class="pictures"><div><div class="before-after"><img alt="original" src="{original}">'
+        f'<img alt="camouflaged" src="{filtered}"></div><input type="range" value="50" aria-label="original or camouflaged"></div>'
+        f'<div><img alt="{GAIN}x difference" src="{difference}"></div></div><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+
+
+def _embedded(picture: Image.Image) -> str:
+    """The picture as a data address: lossless, so that what is seen is what the file holds, unless it is too large and reduced."""
+    picture.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

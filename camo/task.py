@@ -35,6 +35,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from camo import CamoError
+from camo.files import atomic_write, reason
 
 KONIQ_URL = "http://datasets.vqa.mmsp-kn.de/archives/koniq10k_512x384.zip"
 PLACES_URL = "http://data.csail.mit.edu/places/places365/val_large.tar"
@@ -137,8 +138,7 @@ def prepare_places(labels: Path, archive: Path | None, out: Path, download: bool
     manual = _read_list(labels / "MEPP20test_manual.csv", MANUAL_IMAGES)
     if strangers := sorted(set(manual) - set(names)):
         raise CamoError(f"{labels / 'MEPP20test_manual.csv'}: {strangers[0]!r} is not in MEPP20test.csv")
-    with _told_as_camo_error(out / "test_manual.txt", OSError):
-        _write(out / "test_manual.txt", "".join(f"{Path(name).stem}\n" for name in manual).encode())
+    _write(out / "test_manual.txt", "".join(f"{Path(name).stem}\n" for name in manual).encode())
     images = ImageSet(
         targets={f"val_large/{name}": out / "test" / f"{Path(name).stem}.png" for name in names},
         archive=archive or out / "archives" / "val_large.tar",
@@ -191,8 +191,7 @@ def _extract(images: ImageSet, missing: dict[str, str], bar: tqdm) -> None:
             continue
         left.remove(name)
         try:
-            with _told_as_camo_error("cannot be written", OSError):
-                _write(images.targets[name], images.convert(read()))
+            _write(images.targets[name], images.convert(read()))
             del missing[name]
             bar.update()
         except CamoError as error:
@@ -300,7 +299,7 @@ def _opened(source: Path | io.BytesIO, kind: str) -> Iterator[Image.Image]:
         except UnidentifiedImageError:  # Pillow's text would name a Python object
             raise CamoError(f"not a {kind} image") from None
         except errors as error:
-            raise CamoError(f"not a whole {kind} image: {_reason(error)}") from None
+            raise CamoError(f"not a whole {kind} image: {reason(error)}") from None
 
 
 def fetch(url: str, path: Path) -> None:
@@ -358,7 +357,7 @@ def _opened_list(path: Path) -> Iterator[TextIO]:
     except FileNotFoundError:
         raise CamoError(f"{path}: no such file; {LISTS_SOURCE}") from None
     except (OSError, ValueError, csv.Error) as error:
-        raise CamoError(f"{path}: {_reason(error)}") from None
+        raise CamoError(f"{path}: {reason(error)}") from None
 
 
 def _read_list(path: Path, official: int) -> list[str]:
@@ -381,14 +380,8 @@ def _checked_names(path: Path, names: Iterable[str], official: int) -> list[str]
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with atomic_write(path, overwrite=True) as part:
         part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -397,9 +390,4 @@ def _told_as_camo_error(subject: Path | str, *errors: type[Exception]) -> Iterat
     try:
         yield
     except errors as error:
-        raise CamoError(f"{subject}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """Return an error's text in one line; its class where it has none."""
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+        raise CamoError(f"{subject}: {reason(error)}") from None

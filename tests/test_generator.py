@@ -19,8 +19,21 @@ def test_shipped_size_is_small():
 
 
 def test_residual_is_bounded_by_the_jnd(small_filter, photos):
-    residual = small_filter(photos, 1.0) - photos
-    assert (residual.abs() <= small_filter.gain * small_filter.jnd(photos) + 1e-6).all()
+    middle = 0.25 + 0.5 * photos  # far from the clamp
+    luma, red = (residual := small_filter(middle) - middle).mul(small_filter.jnd.luma).sum(1, keepdim=True), residual[:, :1]
+    bound = small_filter.gain * small_filter.jnd(middle)
+    assert (luma.abs() <= bound + 1e-5).all()
+    assert ((red - luma).abs() <= 1.402 * small_filter.CHROMA * bound + 1e-5).all()
+    assert (red - luma).abs().max() > 0.1 * bound.max()
+
+
+def test_unshaped_residual_is_bounded_everywhere_alike(photos):
+    torch.manual_seed(0)
+    flat = Filter(width=8, gain=10.0, shaped=False)
+    for parameter in flat.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    residual = flat(middle := 0.25 + 0.5 * photos) - middle
+    assert 9 / 255 < residual.abs().max() <= 10 / 255 + 1e-6
 
 
 def test_strength_scales_the_residual(small_filter, photos):
@@ -55,9 +68,9 @@ def test_every_parameter_learns(photos):
 def test_jnd_of_flat_areas_follows_luminance():
     jnd = JustNoticeableDifference()
     grey, black, white = (255 * jnd(torch.full((1, 3, 20, 20), value)).mean().item() for value in (127 / 255, 0.0, 1.0))
-    assert grey == pytest.approx(3, abs=0.1)
-    assert black == pytest.approx(10, abs=0.1)
-    assert white == pytest.approx(6, abs=0.1)
+    assert grey == pytest.approx(1.5, abs=0.05)
+    assert black == pytest.approx(3, abs=0.05)
+    assert white == pytest.approx(3, abs=0.05)
 
 
 def test_jnd_is_larger_in_texture():

@@ -87,7 +87,7 @@ def test_resumed_equals_undisturbed_bit_for_bit(folder, tmp_path, monkeypatch, a
 def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
     losses = []
     monkeypatch.setattr(train, "log", lambda writer, step, loss, terms, rate: losses.append(terms["score"].item()))
-    train.train(tiny(folder, steps=60, validate_every=60, budget_end=20.0, budget_start=20.0), tmp_path, cpu=True)
+    train.train(tiny(folder, steps=60, validate_every=60), tmp_path, cpu=True)
     assert losses[-1] < losses[0] - 0.1
 
 
@@ -98,7 +98,7 @@ class Broken(torch.nn.Module):
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.biqa, "load", lambda spec, device: Broken())
-    with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, budget \d"):
+    with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, pixels \d"):
         train.train(tiny(folder), tmp_path, cpu=True)
 
 

@@ -1,0 +1,219 @@
+"""The verb ``compare``: the filter beside per-image attacks and other generators: the same photos, the same channel, one run, measured on files."""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from camo import CamoError, __version__, attacks, biqa
+from camo.attacks import Attack, Progress, Result, Scorer
+from camo.charts import labelled
+from camo.checkpoint import SHIPPED_FILTER, load_filter
+from camo.evaluate import HEADLINE, measure, summarise
+from camo.images import Photo, find_photos, read, to_float, to_uint8, write
+from camo.metrics import psnr
+from camo.photos import CentreCrops, list_photos
+
+PER_IMAGE = ("cw", "cw-jnd", "pgd", "adam", "color")
+METHODS = ("filter", *PER_IMAGE, "universal")
+TOLERANCE = 0.1  # dB, of the rows at equal distortion
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """A trained generator in the attacks' interface. It never asks the scorer on its way."""
+
+    model: nn.Module
+
+    def __call__(self, scorer: Scorer, images: Tensor, progress: Progress | None = None) -> Result:
+        """Filter; (B, 3, H, W) in [0, 1]."""
+        with torch.inference_mode():
+            filtered = self.model(images)
+        nothing = torch.zeros(len(images))
+        return Result(filtered, nothing, nothing.long())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="photos, or folders of them")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="M", help=f"of {', '.join(METHODS)} (default: all)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for compare.json, table.csv, plot.svg and every method's files")
+    parser.add_argument("--generator", nargs="+", default=[], metavar="NAME=FILE", help="more trained generators to stand beside the shipped filter")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only; per-image methods are slow")
+    parser.add_argument("--through-jpeg", type=int, metavar="Q", help="also run the per-image methods with this JPEG quality in their loop")
+    parser.add_argument("--biqa", default="bundled", help="bundled, koncept512[:FILE] or FILE.ts (default: bundled)")
+    parser.add_argument("--dev", type=Path, default=Path("data/sample/dev"), help="photos to train universal on (default: data/sample/dev)")
+    parser.add_argument("--batch-size", type=int, default=4, help="photos of one size attacked together (default: 4)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results that --out holds already")
+    defaults, attack = attacks.CarliniWagner(), parser.add_argument_group("Carlini-Wagner, as the task's team ran it")
+    attack.add_argument(
+        "--cw-targets", type=float, nargs="+", default=[defaults.target], metavar="T", help="scores to reach, a row each (default: 50)"
+    )
+    for name in ("binary_search_steps", "max_iterations", "learning_rate", "initial_const", "confidence"):
+        value = getattr(defaults, name)
+        attack.add_argument(f"--cw-{name.replace('_', '-')}", type=type(value), default=value, metavar="X", help=f"(default: {value:g})")
+    attack.add_argument("--cw-no-abort-early", action="store_true", help="run every descent to its end")
+    other = parser.add_argument_group("the other per-image methods")
+    other.add_argument("--steps", type=int, default=60, help="of pgd, adam and color (default: 60)")
+    other.add_argument("--target", type=float, default=attacks.AdamL2().target, help="score that adam and color aim below (default: 30)")
+    other.add_argument("--epsilon", type=float, default=4.0, help="largest change of pgd and universal, in units of 1/255 (default: 4)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read."""
+    if (args.out / "compare.json").exists() and not args.overwrite:
+        raise CamoError(f"{args.out}: holds results already; give --overwrite or another --out")
+    scorer = biqa.load(args.biqa, args.device)
+    methods = dict(build(args, scorer))
+    faults: list[str] = []
+    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], faults)
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    if not photos:
+        raise CamoError(f"{args.photos[0]}: no photo to compare on")
+    originals = [to_float(photo.pixels) for photo in photos.values()]
+    rows: list[dict[str, Any]] = []
+    for name, (attack, seen) in methods.items():
+        changed, seconds = apply(attack, seen, originals, args.batch_size, args.device, name)
+        versions = {name: changed}
+        if rows and rows[0]["method"] == "filter":
+            versions[f"{name} at the filter's PSNR"] = at_distortion(originals, changed, rows[0]["psnr"])
+        for version, images in versions.items():
+            rows.append({"method": version, "seconds": seconds, **measured(version, photos, images, scorer, args)})
+            print_row(rows[-1], rows[0])
+    save(args, rows)
+    return 1 if faults else 0
+
+
+def build(args: argparse.Namespace, scorer: nn.Module) -> Iterator[tuple[str, tuple[Attack, Scorer]]]:
+    """(name, (method, the scorer that it attacks)) of every row asked for, the filter first. Raises CamoError for a generator that does not load."""
+    if "filter" in args.methods:
+        yield "filter", (OnePass(load_filter(SHIPPED_FILTER, args.device)), scorer)
+    for generator in args.generator:
+        name, _, file = generator.partition("=")
+        if not file or name in METHODS:
+            raise CamoError(f"--generator {generator}: should be NAME=FILE, with a name of its own")
+        yield name, (OnePass(load_filter(Path(file), args.device)), scorer)
+    channels = {"": scorer}
+    if args.through_jpeg:
+        channels[f" through JPEG {args.through_jpeg}"] = attacks.through_jpeg(scorer, args.through_jpeg)
+    for method in (method for method in PER_IMAGE if method in args.methods):
+        for suffix, seen in channels.items():
+            for label, attack in per_image(method, args):
+                yield label + suffix, (attack, seen)
+    if "universal" in args.methods:
+        crops = DataLoader(CentreCrops(list_photos([args.dev]), (384, 512)), batch_size=8)
+        batches = [to_float(pixels).to(args.device) for pixels in crops]
+        yield "universal", (attacks.Universal(attacks.universal(scorer, batches, args.epsilon)), scorer)
+
+
+def per_image(method: str, args: argparse.Namespace) -> Iterator[tuple[str, Attack]]:
+    """(label, attack) of a per-image method, one for each of --cw-targets."""
+    if method == "pgd":
+        yield method, attacks.Pgd(epsilon=args.epsilon, steps=args.steps, target=args.target)
+    elif method == "adam":
+        yield method, attacks.AdamL2(target=args.target, steps=args.steps)
+    elif method == "color":
+        yield method, attacks.ColorFilter(target=args.target, steps=args.steps)
+    else:
+        for target in args.cw_targets:
+            settings = {
+                "binary_search_steps": args.cw_binary_search_steps,
+                "max_iterations": args.cw_max_iterations,
+                "learning_rate": args.cw_learning_rate,
+                "initial_const": args.cw_initial_const,
+                "confidence": args.cw_confidence,
+                "abort_early": not args.cw_no_abort_early,
+                "weight": attacks.jnd_weight if method == "cw-jnd" else None,
+            }
+            yield f"{method} {target:g}", attacks.CarliniWagner(target, **settings)
+
+
+def read_all(paths: Sequence[Path], faults: list[str]) -> dict[Path, Photo]:
+    """Photos by path, those that cannot be read told in ``faults``. Raises CamoError where two would share a name in the output."""
+    photos: dict[Path, Photo] = {}
+    for path in paths:
+        if twin := next((other for other in photos if other.stem == path.stem), None):
+            raise CamoError(f"{path}: would be written to the same file as {twin}")
+        try:
+            photos[path] = read(path)
+        except CamoError as error:
+            faults.append(str(error))
+    return photos
+
+
+def apply(attack: Attack, scorer: Scorer, originals: Sequence[Tensor], batch_size: int, device: str, name: str) -> tuple[list[Tensor], float]:
+    """Changed photos, (3, H, W) on the CPU each, and seconds a photo; neighbours of one size go together. One pass is timed photo by photo."""
+    if isinstance(attack, OnePass):
+        attack(scorer, originals[0][None].to(device))  # the first pass allocates and compiles; it is not what a folder costs
+        batch_size = 1
+    changed: list[Tensor] = []
+    with tqdm(total=len(originals), desc=name, unit="photo", disable=None) as progress:
+        start = time.perf_counter()
+        for _, group in groupby(originals, key=lambda image: image.shape):
+            for batch in torch.stack(list(group)).split(batch_size):
+                changed += attack(scorer, batch.to(device)).images.cpu()
+                progress.update(len(batch))
+        seconds = (time.perf_counter() - start) / len(originals)
+    return changed, seconds
+
+
+def at_distortion(originals: Sequence[Tensor], changed: Sequence[Tensor], wanted: float) -> list[Tensor]:
+    """The changes scaled by one factor, 0.05 to 20, so that the mean PSNR of the 8-bit photos is ``wanted`` dB, within 0.1 dB if that can be had."""
+    low, high = 0.05, 20.0
+    for _ in range(20):
+        factor = (low * high) ** 0.5
+        scaled = [to_float(to_uint8(original + factor * (image - original))) for original, image in zip(originals, changed, strict=True)]
+        pairs = zip(originals, scaled, strict=True)
+        reached = torch.stack([psnr(original[None], image[None])[0].clamp(max=100) for original, image in pairs]).mean().item()
+        if abs(reached - wanted) < TOLERANCE:
+            break
+        low, high = (low, factor) if reached < wanted else (factor, high)
+    return scaled
+
+
+def measured(name: str, photos: dict[Path, Photo], images: Sequence[Tensor], scorer: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
+    """Write the images as PNG under the method's name, and figures of these files: means as ``evaluate`` gives them."""
+    figures = []
+    for (path, photo), image in zip(photos.items(), images, strict=True):
+        file = args.out / name.replace(" ", "-").replace("'", "") / f"{path.stem}.png"
+        write(Photo(to_uint8(image), "PNG", photo.alpha, icc_profile=photo.icc_profile), file, args.overwrite)
+        figures.append(measure(path, file, scorer, HEADLINE, device=args.device))
+    return summarise(figures, HEADLINE, biqa.THRESHOLD)
+
+
+def print_row(row: dict[str, Any], first: dict[str, Any]) -> None:
+    """A line of the table, with its head before the first."""
+    if row is first:
+        print(f"{'method':44} " + "  ".join(HEADLINE) + "  PSNR dB    SSIM  worst patch  s a photo  times the first")
+    rates = "  ".join(f"{row['operations'][name]['protected']:7.1%}" for name in HEADLINE)
+    visible = f"{row['psnr']:7.2f}  {row['ssim']:.4f}  {row['worst_patch_psnr']:11.2f}"
+    print(f"{row['method']:44} {rates}  {visible}  {row['seconds']:9.3f}  {row['seconds'] / first['seconds']:15.1f}", flush=True)
+
+
+def save(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Write compare.json (settings and all figures), table.csv and plot.svg."""
+    settings = {"camo": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    settings |= {name: value if isinstance(value, int | float | bool | None) else str(value) for name, value in vars(args).items()}
+    (args.out / "compare.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    with (args.out / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", *HEADLINE, "psnr", "ssim", "worst_patch_psnr", "seconds"])
+        for row in rows:
+            rates = [row["operations"][name]["protected"] for name in HEADLINE]
+            writer.writerow([row["method"], *rates, row["psnr"], row["ssim"], row["worst_patch_psnr"], row["seconds"]])
+    points = {row["method"]: (row["psnr"], 100 * row["operations"][HEADLINE[0]]["protected"]) for row in rows if "at the" not in row["method"]}
+    (args.out / "plot.svg").write_text(labelled(points, "PSNR dB", "% protected at JPEG 90"))
+    print(f"results: {args.out / 'compare.json'}")

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from camo import CamoError
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a path beside ``path`` to write a file to; when the block ends, that file is flushed to the disk and renamed to ``path``.
+
+    A block that is left by an exception, Ctrl-C included, leaves nothing behind. Missing folders are made.
+
+    Raises:
+        CamoError: ``path`` exists and ``overwrite`` is not set (told before the block, and again should it have appeared meanwhile), is no
+            regular file, or cannot be written.
+    """
+    part = path.parent / f".camo-{uuid.uuid4().hex}.part"
+    try:
+        _check_place(path, overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        _check_place(path, overwrite)
+        part.replace(path)
+    except BrokenPipeError:  # of the standard output, which is no fault of this file
+        raise
+    except OSError as error:
+        raise CamoError(f"cannot be written: {path}: {reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if something went wrong
+            part.unlink()
+
+
+def reason(error: Exception) -> str:
+    """Return an error's text in one line; its class where it has none."""
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    """Refuse what must not be replaced: anything without ``overwrite``; folders, devices and dangling links always."""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise CamoError(f"{path}: exists already; --overwrite replaces it")
+    if not path.is_file():
+        raise CamoError(f"cannot be written: {path}: not a regular file")
