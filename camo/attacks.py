@@ -51,8 +51,8 @@ def through_jpeg(scorer: Scorer, quality: int = 90) -> Scorer:
 
     Scores are those of the real file: an attack that stops at the threshold would otherwise stop where the file is still above it (kornia's codec is
     44 dB from Pillow's at quality 90, more than many an attack changes). The gradient is the soft codec's: it spends no change on what quantisation
-    and chroma subsampling take away again. On three 160x128 crops and the bundled model ``AdamL2`` (target 40, 40 steps, penalty 10) kept 51.5 dB with it and
-    45.7 dB with the gradient of the identity; ``CarliniWagner`` (3 x 30 steps) 56.3 dB and 50.5 dB.
+    and chroma subsampling take away again. On three 160x128 crops and the bundled model ``AdamL2`` (target 40, 40 steps, penalty 10) kept 51.5 dB
+    with it and 45.7 dB with the gradient of the identity; ``CarliniWagner`` (3 x 30 steps) 56.3 dB and 50.5 dB.
     """
 
     def score(images: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class CarliniWagner:
         max_iterations: of Adam, for each c. The team ran 100 of the 1000 that are usual with these settings.
         learning_rate: of Adam, in tanh space.
         initial_const: first c; ten times as much after a failure, until one succeeds.
-        confidence: how far the second logit must be above the first; twice as many points as the score must be below the target.
+        confidence: how far the second logit must be above the first, that is, the score confidence / 2 below the target.
         abort_early: end a descent that stalls.
         weight: (B, 3, H, W) originals -> weights w of the change, (B, 1 or 3, H, W), such as ``jnd_weight``; none: the plain distance.
     """

@@ -58,7 +58,7 @@ class TrainConfig:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Minutes on two CPU cores: from scratch to a filter that works on most photos.
-    "demo": {"steps": 1000, "width": 48, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 250},
+    "demo": {"steps": 1000, "width": 48, "gain": 6.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 250},
     # The shipped filter, checkpoints/filter.safetensors: more than an hour on two CPU cores.
     "bundled": {},
     # An ablation, the published recipe of FACPA (ICLR Tiny Papers 2023) on our generator: no JPEG, no perceptual term, 10/255 everywhere.

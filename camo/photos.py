@@ -113,8 +113,12 @@ def vary_colour(pixels: Tensor, rng: Generator) -> Tensor:
 
 
 def ignore_interrupt(worker: int) -> None:
-    """Make a loader's worker process leave Ctrl-C to the main process, which finishes its step first (``worker_init_fn``)."""
+    """Make a loader's worker process leave Ctrl-C and SIGTERM to the main process, which finishes its step first (``worker_init_fn``).
+
+    Schedulers send both to whole process groups. A worker whose main process is gone ends by itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @functools.lru_cache(maxsize=4)

@@ -120,7 +120,6 @@ def test_carlini_wagner_against_foolbox(scorer, crops):
     _, found, success = theirs(model, crops, foolbox.criteria.TargetedMisclassification(torch.ones(4, dtype=torch.long)), epsilons=None)
     result = CarliniWagner()(scorer, crops)
     ours, expected = change(result, crops), (found - crops).flatten(1).norm(dim=1)
-    print("L2", ours, expected)
     assert success.all()
     assert found.flatten(1).amax(1).min() > 0.5  # where it fails, foolbox returns black
     assert (result.scores < 50).all()
@@ -359,8 +358,8 @@ def test_through_jpeg_judges_each_image_by_itself(scorer, crops):
     "attack", [AdamL2(target=50, penalty=0.2), CarliniWagner(50, 4, 60, initial_const=0.1)], ids=lambda attack: type(attack).__name__
 )
 def test_what_is_low_through_jpeg_is_low_as_a_real_file(attack, scorer, crops):
-    through = attack(through_jpeg(scorer), crops)
-    without = attack(scorer, crops)
+    through = attack(through_jpeg(scorer), crops[:2])
+    without = attack(scorer, crops[:2])
     files = [scorer(jpeg_roundtrip(to_float(to_uint8(result.images)), 90)) for result in (through, without)]
     assert (files[0] < 50).all()
     assert (files[1] >= 50).any()

@@ -143,13 +143,14 @@ def command(folder, out, *extra, **changes):
     return ["train.py", "--out", str(out), "--cpu", *flags(tiny(folder, **changes)), *extra]
 
 
-def test_interrupt_leaves_a_resumable_run(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_resumable_run(folder, tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, *command(folder, tmp_path, steps=100_000, workers=1)], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while not (tmp_path / "last.pt").exists() and process.poll() is None:
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)  # workers get it too
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in told
