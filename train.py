@@ -48,7 +48,10 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
 
     model = Filter(config.width, config.depth, config.gain, config.shape == "jnd").to(device, memory_format=torch.channels_last)
     if config.init:
-        model.load_state_dict(load_filter(Path(config.init)).state_dict())
+        trained = load_filter(Path(config.init))
+        if trained.arguments != model.arguments:
+            raise CamoError(f"--init {config.init}: a filter of {trained.arguments}, not {model.arguments}")
+        model.load_state_dict(trained.state_dict())
     scorer = biqa.load(config.biqa, device)
     channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
     objective = Objective(

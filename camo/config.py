@@ -58,13 +58,13 @@ class TrainConfig:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Minutes on two CPU cores: from scratch to a filter that works on most photos.
-    "demo": {"steps": 1000, "width": 48, "gain": 6.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 250},
+    "demo": {"steps": 1200, "width": 48, "gain": 6.0, "slack": 0.5, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 300},
     # The shipped filter, checkpoints/filter.safetensors: more than an hour on two CPU cores.
     "bundled": {},
     # An ablation, the published recipe of FACPA (ICLR Tiny Papers 2023) on our generator: no JPEG, no perceptual term, 10/255 everywhere.
     "facpa": {
         **{"shape": "flat", "gain": 10.0, "channel": "none", "perceptual": "none", "target": 0.0, "slack": 1e-6},
-        **{"steps": 1000, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 250},
+        **{"steps": 1000, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 300},
     },
     # The 2020 task: KonCept512 on the KonIQ development set, made by `python -m camo prepare`. Needs a GPU.
     "task": {
@@ -116,6 +116,8 @@ def _check(config: TrainConfig) -> None:
     for name in ("hold_out", "width", "depth", "batch_size", "accumulate", "steps", "validate_every"):
         if getattr(config, name) < 1:
             raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be 1 or more")
+    if not config.slack > 0:
+        raise CamoError(f"--slack {config.slack}: should be more than 0")
     if not 1 <= config.quality_low <= config.quality_high <= 100:
         raise CamoError(f"--quality-low {config.quality_low} --quality-high {config.quality_high}: should rise within 1..100")
     if min(config.crop_height, config.crop_width) < 64:

@@ -124,6 +124,7 @@ def test_presets_and_flags(folder):
         (["--steps", "0"], "--steps 0"),
         (["--quality-low", "96"], "--quality-low 96 --quality-high 95"),
         (["--crop-height", "32"], "320x32"),
+        (["--slack", "0"], "--slack 0.0"),
         (["--data", "nowhere"], "nowhere: no such folder"),
     ],
 )
@@ -141,6 +142,16 @@ def test_resume_takes_the_settings_of_the_run(folder):
 
 def command(folder, out, *extra, **changes):
     return ["train.py", "--out", str(out), "--cpu", *flags(tiny(folder, **changes)), *extra]
+
+
+def test_a_run_starts_from_the_weights_given(folder, tmp_path):
+    train.train(tiny(folder), tmp_path / "first", cpu=True)
+    given = str(tmp_path / "first" / "best.safetensors")
+    train.train(tiny(folder, init=given, rate=1e-12, steps=1), tmp_path / "second", cpu=True)
+    first, second = (load_filter(tmp_path / name / "best.safetensors").state_dict() for name in ("first", "second"))
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
+    with pytest.raises(CamoError, match=r"--init .*: a filter of .*, not"):
+        train.train(tiny(folder, init=given, gain=9.0), tmp_path / "third", cpu=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
