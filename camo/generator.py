@@ -1,7 +1,8 @@
 """The filter: a U-Net that gives each photo a residual shaped by the just-noticeable difference.
 
-The U-Net works on a reduced copy of at most 512x384 pixels of area, the size near which quality models look at photos; its residual is enlarged to
-the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders TrustMark, 2023, and VideoSeal, 2024, do).
+The U-Net works on a reduced copy of at most 640x448 pixels of area, not far above the size at which quality models look at photos: enlarging blurs
+the residual, and a photo that is hardly larger than their size should be spared that. The residual is enlarged to the photo's own size and multiplied
+by the full-resolution JND map (as the watermark embedders TrustMark, 2023, and VideoSeal, 2024, do).
 """
 
 from typing import Final
@@ -95,7 +96,7 @@ class Filter(nn.Module):
 
     CHROMA: Final = 0.3
 
-    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
+    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, shaped: bool = True, working_area: int = 640 * 448) -> None:
         super().__init__()
         # to build it again from a checkpoint
         self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
