@@ -37,7 +37,7 @@ def test_hinge_ends_at_the_target():
     assert below.item() == pytest.approx(0, abs=1e-4)
     _, terms = objective()(grey(0.6), grey(0.6), 0)
     assert terms["stat/excess"].item() == pytest.approx(4.0, abs=0.1)  # 20 points over the target
-    assert terms["score"].item() == pytest.approx(4.0 * 30 / 31, abs=0.1)
+    assert terms["score"].item() == pytest.approx(4.0 * Objective.HEAVIEST / (1 + Objective.HEAVIEST), abs=0.1)
 
 
 def test_the_weight_of_the_score_follows_the_constraint():
