@@ -1,3 +1,5 @@
+import functools
+
 """infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
 
 import os
@@ -267,7 +269,8 @@ def test_ctrl_c_ends_with_one_line_and_whole_files(tmp_path, make, checkpoint):
     command = [sys.executable, str(ROOT / "infer.py"), str(tmp_path / "in"), "--out", str(out), "--checkpoint", str(checkpoint)]
     screen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
-    with subprocess.Popen(command, stderr=terminal, start_new_session=True) as process:
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are born deaf to Ctrl-C
+    with subprocess.Popen(command, stderr=terminal, start_new_session=True, preexec_fn=listening) as process:
         deadline = time.monotonic() + 120
         while not (out / names[0]).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
