@@ -1,7 +1,7 @@
-import functools
 
 """infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
 
+import functools
 import os
 import signal
 import subprocess
