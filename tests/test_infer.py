@@ -1,4 +1,3 @@
-
 """infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
 
 import functools
