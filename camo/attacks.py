@@ -18,11 +18,10 @@ from camo.biqa import THRESHOLD
 from camo.channel import soft_jpeg
 from camo.images import jpeg_roundtrip
 from camo.jnd import JustNoticeableDifference
+from camo.metrics import MSE_40_DB
 
 Scorer = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]  # called with the steps done and their total
-
-MSE_40_DB = 1e-4  # mean squared error of values in [0, 1] at a PSNR of 40 dB
 
 
 class Result(NamedTuple):

@@ -4,7 +4,6 @@ Nothing is unpickled.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from camo import CamoError
+from camo.files import atomic_write
 from camo.generator import Filter
 
 SHIPPED_FILTER = Path(__file__).resolve().parent.parent / "checkpoints" / "filter.safetensors"
@@ -22,13 +22,8 @@ def save_filter(path: Path, model: Filter, provenance: dict[str, Any]) -> None:
     """Write weights (float32), constructor arguments and ``provenance`` (JSON-able: training settings, quality model, figures) atomically."""
     header = {"arguments": json.dumps(model.arguments), "provenance": json.dumps(provenance)}
     tensors = {key: value.detach().float().cpu().contiguous() for key, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata=header)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path, overwrite=True) as part:
+        save_file(tensors, part, metadata=header)
 
 
 def load_filter(path: Path = SHIPPED_FILTER, device: torch.device | str = "cpu") -> Filter:
@@ -59,9 +54,8 @@ def read_provenance(path: Path = SHIPPED_FILTER) -> dict[str, Any]:
 
 def save_state(path: Path, **state: Any) -> None:
     """Write a training run's state, tensors and plain values, whole or not at all; its settings are in ``config``."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with atomic_write(path, overwrite=True) as part:
+        torch.save(state, part)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Every distortion maps a (3, H, W) float32 RGB image in [0, 1] and a severity in 
 range. Randomness (noise, direction, sign) comes from the generator given.
 """
 
-import io
 import math
 from collections.abc import Callable
 
@@ -12,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from kornia.enhance import adjust_hue, adjust_saturation, posterize
 from kornia.filters import gaussian_blur2d, motion_blur, unsharp_mask
-from PIL import Image
 from torch import Generator, Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+from camo.operations import compress
 
 Distortion = Callable[[Tensor, float, Generator], Tensor]
 
@@ -29,9 +29,7 @@ def _geometric(severity: float, weak: float, strong: float) -> float:
 
 
 def _encoded(image: Tensor, encoder: str, quality: int) -> Tensor:
-    buffer = io.BytesIO()
-    to_pil_image(image).save(buffer, encoder, quality=quality)
-    return pil_to_tensor(Image.open(buffer).convert("RGB")).float() / 255
+    return pil_to_tensor(compress(to_pil_image(image), encoder, quality=quality)).float() / 255
 
 
 def jpeg(image: Tensor, severity: float, rng: Generator) -> Tensor:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from kornia.metrics import ssim as ssim_map
 from torch import Tensor
 
+MSE_40_DB = 1e-4  # mean squared error of values in [0, 1] at a PSNR of 40 dB
+
 
 def psnr(original: Tensor, filtered: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB over all channels; infinite for equal images.

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from camo import CamoError
 from camo.biqa import load_bundled
 from camo.jnd import JustNoticeableDifference
-from camo.metrics import patch_errors
+from camo.metrics import MSE_40_DB, patch_errors
 
 CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze", "none")
-MSE_40_DB = 1e-4  # mean squared error of values in [0, 1] at a PSNR of 40 dB
 
 
 def pixel_error(original: Tensor, filtered: Tensor) -> Tensor:
