@@ -75,8 +75,6 @@ def run(args: argparse.Namespace) -> int:
     """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read."""
     if (args.out / "compare.json").exists() and not args.overwrite:
         raise CamoError(f"{args.out}: holds results already; give --overwrite or another --out")
-    scorer = biqa.load(args.biqa, args.device)
-    methods = dict(build(args, scorer))
     faults: list[str] = []
     photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], faults)
     for fault in faults:
@@ -84,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if not photos:
         raise CamoError(f"{args.photos[0]}: no photo to compare on")
     originals = [to_float(photo.pixels) for photo in photos.values()]
+    scorer = biqa.load(args.biqa, args.device)
+    methods = dict(build(args, scorer))  # trains universal, so it comes after what can be refused at once
     rows: list[dict[str, Any]] = []
     for name, (attack, seen) in methods.items():
         changed, seconds = apply(attack, seen, originals, args.batch_size, args.device, name)
