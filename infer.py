@@ -1,27 +1,31 @@
-"""Camouflage photographs: files in, filtered files out, one forward pass each."""
+"""Camouflage photographs: files in, filtered files out, one forward pass each. Processes started by ``accelerate launch`` share the files."""
 
 from __future__ import annotations  # torch is imported only once there is work, so that --help answers at once
 
 import argparse
+import json
 import math
 import os
 import re
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from camo import CamoError
+from camo import CamoError, processes
+from camo.files import remove_stale
 
 if TYPE_CHECKING:
     import torch
 
     from camo.images import Photo, PhotoFile
+    from camo.verify import Verdict, Verifier
 
 MIN_SIDE = 16  # px, the filter's smallest input
 MAX_WAITING = 200_000_000  # bytes of pixels held back at most while photos of one size gather for a batch
@@ -35,6 +39,7 @@ class Job:
     source: Path
     destination: Path
     photo: Photo | None = None
+    verdict: Verdict | None = None
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,20 +52,35 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="photos of one size filtered together; no gain on a CPU (default: 1)")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cuda, else mps, else cpu)")
     parser.add_argument("--run-code", metavar="CODE", help="put CODE and an underscore before each file name")
+    parser.add_argument("--format", choices=("jpeg", "png", "webp", "tiff", "bmp"), type=str.lower, help="to write (default: that of each photo)")
+    stripped = parser.add_mutually_exclusive_group()
+    stripped.add_argument("--strip-gps", action="store_true", help="leave out EXIF's location, XMP and comments")
+    stripped.add_argument("--strip-metadata", action="store_true", help="leave out everything but the colour profile")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist already; without it they are kept")
+    check = parser.add_argument_group("verification: each file is read again and scored, a JSON line a photo; exit status 1 if one is unprotected")
+    check.add_argument("--verify", action="store_true", help="raise the strength of what is not protected, as far as --min-psnr allows")
+    check.add_argument("--channel", default="JPEG 90", metavar="OP", help="what happens before the score, as evaluate names it (default: JPEG 90)")
+    check.add_argument("--min-psnr", type=float, default=36.0, metavar="DB", help="least PSNR of a raised strength or of --refine (default: 36)")
+    check.add_argument("--refine", type=int, default=0, metavar="N", help="steps of per-image optimisation where no strength protects (default: 0)")
+    check.add_argument("--biqa", default="bundled", help="quality model: bundled, koncept512[:FILE] or FILE.ts (default: bundled)")
     args = parser.parse_args(argv)
     if not 0 <= args.strength < math.inf:
         parser.error(f"--strength {args.strength}: must be a finite number of 0 or more")
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be 1 or more")
-    if args.run_code is not None and not re.fullmatch(r"\w[\w.-]*", args.run_code):
-        parser.error(f"--run-code {args.run_code!r}: must be of letters, digits, '_', '-' and '.'")
+    if args.run_code is not None and not re.fullmatch(r"[A-Za-z0-9][\w-]*", args.run_code, re.ASCII):
+        parser.error(f"--run-code {args.run_code!r}: must be of letters, digits, '_' and '-'")
+    if args.refine < 0:
+        parser.error(f"--refine {args.refine}: must be 0 or more")
+    if args.refine and not args.verify:
+        parser.error("--refine: goes with --verify")
     return args
 
 
 def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], int]:
-    """Decide which file is written from which: the jobs to do, and the number of outputs that are there already."""
+    """Decide which file is written from which: this process's jobs, and the number of its outputs that are there already."""
     from camo.images import find_photos
+    from camo.metadata import SUFFIX_OF
 
     found: dict[PhotoFile, None] = {}  # an ordered set
     for path in args.photos:
@@ -73,11 +93,14 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], 
     taken = {os.path.realpath(file.path): f"the input {str(file.path)!r}" for file in found}
     jobs, kept = [], 0
     for file in found:
-        name = f"{args.run_code}_{file.path.name}" if args.run_code else file.path.name
+        name = file.path.stem + SUFFIX_OF[args.format.upper()] if args.format else file.path.name
+        name = f"{args.run_code}_{name}" if args.run_code else name
         destination = args.out / file.relative.with_name(name)
         place = os.path.realpath(destination)
         if place in taken:
             faults.append(CamoError(f"{str(file.path)!r}: its output would overwrite {taken[place]}"))
+        elif not processes.mine(destination.relative_to(args.out)):
+            pass
         elif not args.overwrite and os.path.lexists(destination):
             kept += 1
         else:
@@ -131,6 +154,31 @@ def forward(photo_filter: torch.nn.Module, original: torch.Tensor, strength: flo
     return alone
 
 
+def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
+    """The photo in the format and with the metadata that are to be written. Raises CamoError where the format cannot hold it."""
+    from camo.metadata import as_format, without_location, without_metadata
+
+    if args.strip_metadata:
+        photo = without_metadata(photo)
+    elif args.strip_gps:
+        photo = without_location(photo)
+    try:
+        return as_format(photo, args.format.upper() if args.format else photo.format)
+    except CamoError as error:
+        raise CamoError(f"{str(source)!r}: {error}") from error
+
+
+def verifier(model: torch.nn.Module, args: argparse.Namespace, device: torch.device) -> Verifier:
+    """What checks each photo as the flags ask. Raises CamoError for a channel or a quality model that does not exist."""
+    from camo import biqa
+    from camo.operations import GRID
+    from camo.verify import Verifier
+
+    if args.channel not in GRID:
+        raise CamoError(f"--channel {args.channel!r}: choose one of {'; '.join(GRID)}")
+    return Verifier(model, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine)
+
+
 def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError]) -> int:
     """Do the jobs, decoding and encoding beside the filter, and return how many were done."""
     import torch
@@ -139,16 +187,17 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
     from camo.checkpoint import SHIPPED_FILTER, load_filter
     from camo.images import read, to_float, to_uint8, write
 
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    best = f"cuda:{processes.LOCAL_RANK}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.zeros(1, device=args.device or best).device
     except (AssertionError, RuntimeError) as error:
         raise CamoError(f"--device {args.device}: cannot be used: {str(error).splitlines()[0]}") from error
     photo_filter = load_filter(args.checkpoint or SHIPPED_FILTER, device)
     exact: dict[torch.Size, bool] = {}
+    verify = verifier(photo_filter, args, device) if args.verify else None
 
     def load(job: Job) -> Job:
-        photo = read(job.source)
+        photo = fitted(read(job.source), job.source, args)
         height, width = photo.pixels.shape[-2:]
         if min(height, width) < MIN_SIDE:
             raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more a side")
@@ -162,18 +211,41 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
             for job, pixels in zip(group, results, strict=True):
                 yield replace(job, photo=replace(job.photo, pixels=pixels))
 
+    def verified(groups: Iterator[list[Job]]) -> Iterator[Job]:
+        for job in (job for group in groups for job in group):
+            try:
+                photo, verdict = verify(job.photo, args.strength)
+            except CamoError as error:
+                faults.append(CamoError(f"{str(job.destination)!r}: cannot be written: {error}"))
+            else:
+                yield replace(job, photo=photo, verdict=verdict)
+
     def save(job: Job) -> Job:
         write(job.photo, job.destination, args.overwrite)
         return job
 
     pool = ThreadPoolExecutor(WORKERS)
     groups = by_size(in_order(pool, load, iter(jobs), faults), args.batch_size)
-    progress = tqdm(in_order(pool, save, filtered(groups), faults), total=len(jobs), unit="photo", disable=None)  # None: on terminals
+    changed = verified(groups) if verify else filtered(groups)
+    progress = tqdm(in_order(pool, save, changed, faults), total=len(jobs), unit="photo", disable=None)  # None: on terminals
+    written = 0
     try:
-        return sum(1 for _ in progress)
+        for job in progress:
+            written += 1
+            if job.verdict:
+                tell(job, faults)
+        return written
     finally:  # on Ctrl-C too: what is being written is finished, what is only planned is dropped
         progress.close()
         pool.shutdown(cancel_futures=True)
+
+
+def tell(job: Job, faults: list[CamoError]) -> None:
+    """Print what verification found of a photo now written."""
+    line = {"path": str(job.source), "written": str(job.destination), **asdict(job.verdict)}
+    print(json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}), flush=True)
+    if not job.verdict.protected:
+        faults.append(CamoError(f"{str(job.destination)!r}: scores {job.verdict.score_after:.1f}, not protected"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -182,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults, kept, written = [], 0, 0
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        remove_stale(args.out)
         jobs, kept = plan(args, faults)
         written = camouflage(jobs, args, faults) if jobs else 0
     except (CamoError, OSError) as error:
@@ -189,11 +262,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command again does the rest", file=sys.stderr)
         return 130
-    sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
+    reports = processes.gather((written, kept, list(map(str, faults))))
+    if processes.RANK:
+        return 1 if faults else 0
+    written, kept = (sum(report[i] for report in reports) for i in (0, 1))
+    told = dict.fromkeys(fault for report in reports for fault in report[2])  # what is wrong with the command, each process tells
+    sys.stderr.writelines(f"error: {fault}\n" for fault in told)
     seconds = time.monotonic() - start
-    print(f"{written} written, {kept} there already, {len(faults)} failed; {seconds:.1f} s, {written / seconds:.2f} photos/s")
-    return 1 if faults else 0
+    summary = f"{written} written, {kept} there already, {len(told)} failed; {seconds:.1f} s, {written / seconds:.2f} photos/s"
+    print(summary, file=sys.stderr if args.verify else sys.stdout)  # with --verify the standard output is JSON lines
+    return 1 if told else 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
     sys.exit(main())

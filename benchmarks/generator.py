@@ -1,12 +1,13 @@
-"""Time of one forward pass of the shipped filter: ``python benchmarks/generator.py [--size 512x384] [--threads N]``."""
+"""Time of one forward pass of the shipped filter: ``python -m benchmarks.generator [--sizes 512x384 1024x768] [--threads N]``."""
 
 import argparse
-import platform
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
+from benchmarks.common import tell
 from camo.checkpoint import load_filter
 
 
@@ -22,18 +23,24 @@ def seconds_each(model: torch.nn.Module, image: torch.Tensor, repeats: int) -> l
 
 
 def main() -> None:
+    """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="512x384", help="width x height (default: 512x384)")
+    parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    width, height = map(int, args.size.split("x"))
     model = load_filter()
-    times = seconds_each(model, torch.rand(1, 3, height, width), args.repeats)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{args.size}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}, {parameters / 1e6:.2f} M parameters")
-    print(f"seconds a photo: fastest {min(times):.4f}, median {statistics.median(times):.4f}, slowest {max(times):.4f}")
+    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    rows = []
+    for size in args.sizes:
+        width, height = map(int, size.split("x"))
+        times = seconds_each(model, torch.rand(1, 3, height, width), args.repeats)
+        rows.append(
+            {"size": size, "fastest s": min(times), "median s": statistics.median(times), "slowest s": max(times), "M parameters": parameters}
+        )
+    tell("generator", rows, args.json)
 
 
 if __name__ == "__main__":

@@ -164,11 +164,11 @@ class AdamL2:
     learning_rate: float = 0.5
     penalty: float = 3.0
 
-    def __call__(self, scorer: Scorer, images: Tensor, progress: Progress | None = None) -> Result:
-        """Run Adam; progress counts its steps."""
+    def __call__(self, scorer: Scorer, images: Tensor, progress: Progress | None = None, start: Tensor | None = None) -> Result:
+        """Run Adam, from the images themselves or from ``start``, of their shape; progress counts its steps."""
         images = _checked(images)
         best, rows = _Best(images), torch.arange(len(images), device=images.device)
-        pixels = images.clone().requires_grad_()
+        pixels = (images if start is None else _checked(start)).clone().requires_grad_()
         adam = torch.optim.Adam([pixels], lr=self.learning_rate / 255)
         for step in range(self.steps):
             scores = scorer(pixels)

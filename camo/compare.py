@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -173,15 +174,24 @@ def apply(attack: Attack, scorer: Scorer, originals: Sequence[Tensor], batch_siz
 def at_distortion(originals: Sequence[Tensor], changed: Sequence[Tensor], wanted: float) -> list[Tensor]:
     """The changes scaled by one factor, 0.05 to 20, so that the mean PSNR of the 8-bit photos is ``wanted`` dB, within 0.1 dB if that can be had."""
     low, high = 0.05, 20.0
-    for _ in range(20):
+    closest: tuple[float, list[Tensor]] = (math.inf, [])
+    while high / low > 1.001 and closest[0] >= TOLERANCE:
         factor = (low * high) ** 0.5
-        scaled = [to_float(to_uint8(original + factor * (image - original))) for original, image in zip(originals, changed, strict=True)]
+        scaled = [dithered(original + factor * (image - original)) for original, image in zip(originals, changed, strict=True)]
         pairs = zip(originals, scaled, strict=True)
         reached = torch.stack([psnr(original[None], image[None])[0].clamp(max=100) for original, image in pairs]).mean().item()
-        if abs(reached - wanted) < TOLERANCE:
-            break
+        closest = min(closest, (abs(reached - wanted), scaled), key=lambda pair: pair[0])
         low, high = (low, factor) if reached < wanted else (factor, high)
-    return scaled
+    return closest[1]
+
+
+def dithered(image: Tensor) -> Tensor:
+    """8-bit values, each rounded up or down at random (seeded) so that its mean is kept: a change of one step everywhere could not be scaled else.
+
+    Shape: (3, H, W) float -> the same, at multiples of 1/255 in [0, 1].
+    """
+    noise = torch.rand(image.shape, generator=Generator().manual_seed(0))
+    return (255 * image + 0.001 + 0.998 * noise).floor().clamp(0, 255) / 255  # whole numbers stay, also where floats fall short of them
 
 
 def measured(name: str, photos: dict[Path, Photo], images: Sequence[Tensor], scorer: nn.Module, args: argparse.Namespace) -> dict[str, Any]:

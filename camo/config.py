@@ -28,26 +28,26 @@ class TrainConfig:
     biqa: str = setting("bundled", "quality model to fool: bundled, koncept512[:FILE] or FILE.ts")
     perceptual: str = setting("offline", "perceptual terms", CHOICES)
     init: str = setting("", "checkpoint of a filter of the same settings to start from, instead of random weights")
-    width: int = setting(64, "channels of the U-Net at stride 4")
+    width: int = setting(48, "channels of the U-Net at stride 4")
     depth: int = setting(1, "residual blocks a stage")
-    gain: float = setting(3.0, "largest residual, in units of the just-noticeable difference, or of 1/255 with --shape flat")
+    gain: float = setting(6.0, "largest residual, in units of the just-noticeable difference, or of 1/255 with --shape flat")
     shape: str = setting("jnd", "what bounds the residual: the just-noticeable difference, or the same everywhere", ("jnd", "flat"))
     crop_height: int = setting(240, "px")
     crop_width: int = setting(320, "px")
     batch_size: int = setting(4, "crops a step and process")
     accumulate: int = setting(1, "steps whose gradients are added before the weights move")
-    steps: int = setting(6500, "forward-backward passes a process")
+    steps: int = setting(4500, "forward-backward passes a process")
     rate: float = setting(1e-3, "peak learning rate of the one-cycle schedule (AdamW)")
     clip: float = setting(1.0, "largest norm of the gradient")
     ema: float = setting(0.995, "decay of the weights' moving average, which is what is validated and saved")
     target: float = setting(40.0, "score after the channel below which nothing more is gained")
-    slack: float = setting(0.4, "mean squared excess over the target allowed, in (10 points) squared; less protects more and shows more")
+    slack: float = setting(0.3, "mean squared excess over the target allowed, in (10 points) squared; less protects more and shows more")
     channel: str = setting("sharing", "what happens to photos before they are scored: shifts, resizing and JPEG, or nothing", ("sharing", "none"))
-    quality_low: int = setting(60, "lowest JPEG quality of the channel")
+    quality_low: int = setting(70, "lowest JPEG quality of the channel")
     quality_high: int = setting(95, "highest JPEG quality of the channel")
     real_jpeg: float = setting(0.75, "share of steps through the real JPEG (straight-through gradient) instead of the soft one")
-    validate_every: int = setting(325, "steps between validations, each of which also saves last.pt")
-    precision: str = setting("bf16", "mixed precision", ("no", "bf16", "fp16"))
+    validate_every: int = setting(250, "steps between validations, each of which also saves last.pt")
+    precision: str = setting("auto", "mixed precision; auto: that of a GPU that has one, none elsewhere", ("auto", "no", "bf16", "fp16"))
     workers: int = setting(1, "processes that decode photos")
     seed: int = setting(0, "of weights, crops and channel")
 
@@ -58,13 +58,13 @@ class TrainConfig:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Minutes on two CPU cores: from scratch to a filter that works on most photos.
-    "demo": {"steps": 1200, "width": 48, "gain": 6.0, "slack": 0.5, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 300},
+    "demo": {"steps": 500, "slack": 0.5, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
     # The shipped filter, checkpoints/filter.safetensors: more than an hour on two CPU cores.
     "bundled": {},
     # An ablation, the published recipe of FACPA (ICLR Tiny Papers 2023) on our generator: no JPEG, no perceptual term, 10/255 everywhere.
     "facpa": {
         **{"shape": "flat", "gain": 10.0, "channel": "none", "perceptual": "none", "target": 0.0, "slack": 1e-6},
-        **{"steps": 1000, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 300},
+        **{"steps": 400, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 200},
     },
     # The 2020 task: KonCept512 on the KonIQ development set, made by `python -m camo prepare`. Needs a GPU.
     "task": {

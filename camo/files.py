@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
         CamoError: ``path`` exists and ``overwrite`` is not set (told before the block, and again should it have appeared meanwhile), is no
             regular file, or cannot be written.
     """
-    part = path.parent / f".camo-{uuid.uuid4().hex}.part"
+    part = path.parent / f".camo-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
     try:
         _check_place(path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,10 +33,19 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
     except BrokenPipeError:  # of the standard output, which is no fault of this file
         raise
     except OSError as error:
-        raise CamoError(f"cannot be written: {path}: {reason(error)}") from error
+        raise CamoError(f"{str(path)!r}: cannot be written: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):  # it is there only if something went wrong
             part.unlink()
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove, below a folder, what processes of this machine were writing when they were killed. Those that still run keep theirs."""
+    for part in folder.rglob(".camo-*.part"):
+        owner = re.fullmatch(rf"\.camo-{re.escape(_host())}-(\d+)-[0-9a-f]{{32}}\.part", part.name)
+        if owner and int(owner[1]) != os.getpid() and not _runs(int(owner[1])):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def reason(error: Exception) -> str:
@@ -42,11 +53,25 @@ def reason(error: Exception) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
+def _host() -> str:
+    return re.sub(r"\W", "-", socket.gethostname())[:64]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 def _check_place(path: Path, overwrite: bool) -> None:
     """Refuse what must not be replaced: anything without ``overwrite``; folders, devices and dangling links always."""
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise CamoError(f"{path}: exists already; --overwrite replaces it")
+        raise CamoError(f"{str(path)!r}: exists already; --overwrite replaces it")
     if not path.is_file():
-        raise CamoError(f"cannot be written: {path}: not a regular file")
+        raise CamoError(f"{str(path)!r}: cannot be written: not a regular file")

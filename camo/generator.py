@@ -1,8 +1,8 @@
 """The filter: a U-Net that gives each photo a residual shaped by the just-noticeable difference.
 
-The U-Net works on a reduced copy of at most 640x448 pixels of area, not far above the size at which quality models look at photos: enlarging blurs
-the residual, and a photo that is hardly larger than their size should be spared that. The residual is enlarged to the photo's own size and multiplied
-by the full-resolution JND map (as the watermark embedders TrustMark, 2023, and VideoSeal, 2024, do).
+The U-Net works on a reduced copy of at most 512x384 pixels of area, the size at which the bundled quality model looks at photos, so that what it plans
+is what the model sees. The residual is enlarged to the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders
+TrustMark, 2023, and VideoSeal, 2024, do).
 """
 
 from typing import Final
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from camo.jnd import JustNoticeableDifference
+from camo.trunk import Trunk
 from camo.working_size import working_size
 
 
@@ -44,8 +45,27 @@ def stage(width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*(Block(width) for _ in range(depth)))
 
 
+class Context(nn.Module):
+    """Tell each pixel the mean and the standard deviation of every channel over the image, as a quality model pools them. Shape: as the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the statistics say."""
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        statistics = torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+        return x + self.linear(statistics)[:, :, None, None]
+
+
 class UNet(nn.Module):
-    """A U-Net over 4x4 pixel cells, at strides 4, 8 and 16.
+    """A U-Net at strides 4, 8 and 16 that steers the slope of a frozen trunk.
+
+    An attack on one image follows the slope of the score, step by step. This network sees what the trunk sees and predicts, for each of its maps,
+    the slope of the score with respect to that map; the trunk carries these backwards to the pixels, in the same pass; and the finest stage makes the
+    residual of them. So all that must be learned is what happens above the trunk, and what several steps and the channel would change.
+    A U-Net that has to find the pixels by itself shows 7 dB more for the same protection (``docs/experiments.md``).
 
     Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1].
     """
@@ -55,27 +75,36 @@ class UNet(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         widths = [width, width * 3 // 2, width * 2]
-        self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
-        self.encoder1, self.encoder2 = stage(widths[0], depth), stage(widths[1], depth)
-        self.down1 = nn.Conv2d(widths[0], widths[1], 2, stride=2)
-        self.down2 = nn.Conv2d(widths[1], widths[2], 2, stride=2)
-        self.middle = stage(widths[2], 2 * depth)
-        self.up2 = nn.ConvTranspose2d(widths[2], widths[1], 2, stride=2)
-        self.up1 = nn.ConvTranspose2d(widths[1], widths[0], 2, stride=2)
-        self.decoder2, self.decoder1 = stage(widths[1], depth), stage(widths[0], depth)
-        self.out = nn.Conv2d(widths[0], 48, 3, padding=1)
+        maps = list(zip(Trunk.CHANNELS, widths, strict=True))
+        self.trunk = Trunk()
+        self.pixels = nn.Conv2d(48, width, 3, padding=1)
+        self.enter4, self.enter8, self.enter16 = (nn.Sequential(PixelNorm(channels), nn.Conv2d(channels, wide, 1)) for channels, wide in maps)
+        self.stage16 = nn.Sequential(Context(widths[2]), *stage(widths[2], 2 * depth))
+        self.up8 = nn.ConvTranspose2d(widths[2], widths[1], 2, stride=2)
+        self.stage8 = stage(widths[1], depth)
+        self.up4 = nn.ConvTranspose2d(widths[1], width, 2, stride=2)
+        self.leave4, self.leave8, self.leave16 = (nn.Conv2d(wide, channels, 1) for channels, wide in maps)
+        self.stage4 = stage(width, depth)
+        self.slope = nn.Conv2d(48, width, 3, padding=1)
+        self.last4 = stage(width, depth)
+        self.out = nn.Conv2d(width, 48, 3, padding=1)
+        self.follow = nn.Conv2d(48, 48, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad to a multiple of 16, predict, cut the padding off again."""
         height, width = x.shape[-2], x.shape[-1]
         cells = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
         x = F.pad(x, (0, cells[1] * self.STRIDE - width, 0, cells[0] * self.STRIDE - height), mode="replicate")
-        fine = self.encoder1(self.stem(F.pixel_unshuffle(x, 4)))
-        coarse = self.encoder2(self.down1(fine))
-        middle = self.middle(self.down2(coarse))
-        coarse = self.decoder2(coarse + self.up2(middle))
-        fine = self.decoder1(fine + self.up1(coarse))
-        return torch.tanh(F.pixel_shuffle(self.out(fine), 4))[..., :height, :width]
+        gates: list[Tensor] = []
+        fine, coarse, coarsest = self.trunk(x, gates)
+        coarsest = self.stage16(self.enter16(coarsest))
+        coarse = self.stage8(self.enter8(coarse) + self.up8(coarsest))
+        fine = self.stage4(self.enter4(fine) + self.pixels(F.pixel_unshuffle(x, 4)) + self.up4(coarse))
+        slope = self.trunk.back(self.leave4(fine), self.leave8(coarse), self.leave16(coarsest), gates)
+        slope = slope * (slope.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # how steep matters not, only whereto
+        slopes = F.pixel_unshuffle(slope, 4)
+        fine = self.last4(fine + self.slope(slopes))
+        return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width]
 
 
 class Filter(nn.Module):
@@ -94,9 +123,9 @@ class Filter(nn.Module):
         working_area: pixels of area above which the U-Net sees a reduced copy.
     """
 
-    CHROMA: Final = 0.3
+    CHROMA: Final = 0.1
 
-    def __init__(self, width: int = 64, depth: int = 1, gain: float = 3.0, shaped: bool = True, working_area: int = 640 * 448) -> None:
+    def __init__(self, width: int = 48, depth: int = 1, gain: float = 6.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
         super().__init__()
         # to build it again from a checkpoint
         self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}

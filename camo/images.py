@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import struct
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from camo import CamoError
+from camo.files import atomic_write, reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
@@ -47,6 +47,7 @@ DESCRIPTION_TAGS = (  # what a TIFF's tags say about the photo; all others descr
     ExifTags.Base.DateTime,
     ExifTags.Base.Artist,
     ExifTags.Base.Copyright,
+    ExifTags.Base.XMLPacket,
 )
 SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -54,6 +55,7 @@ SAVE_OPTIONS = {
     "TIFF": {"compression": "raw"},  # Pillow's compressing writer cannot hold EXIF
 }
 GREYSCALE_MODES = {"1", "L", "LA"}
+SAME_COLOUR = 3  # of 255: profiles that call themselves sRGB differ by so much
 ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
 
 
@@ -70,13 +72,15 @@ class Photo:
     """A decoded photo with what its file said besides.
 
     Attributes:
-        pixels: (3, H, W) uint8 RGB, upright, on the CPU; in the colour space of ``icc_profile`` (sRGB where that is None).
+        pixels: (3, H, W) uint8 RGB, upright, on the CPU; sRGB, or grey in the space of ``icc_profile``.
         format: Pillow's name of the file format: JPEG, PNG, WEBP, TIFF or BMP.
         alpha: (H, W) uint8, 255 is opaque; None where the file has no transparency.
         greyscale: whether the file held one grey channel, and is to be written so.
-        icc_profile: the embedded colour profile, unchanged.
+        icc_profile: the embedded colour profile, unchanged; None where there was none or the pixels had to be converted to sRGB.
         exif: the EXIF block, its orientation tag saying upright and else unchanged.
         dpi: horizontal and vertical resolution in dots an inch.
+        xmp: the XMP packet of a JPEG, PNG or WebP, its orientation saying upright and else unchanged; a TIFF's is in ``exif``.
+        comment: a JPEG's comment.
     """
 
     pixels: torch.Tensor
@@ -86,6 +90,8 @@ class Photo:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
 
 
 def find_photos(paths: Iterable[Path], exclude: Path | None = None) -> list[PhotoFile]:
@@ -113,14 +119,15 @@ def find_photos(paths: Iterable[Path], exclude: Path | None = None) -> list[Phot
             else:
                 raise CamoError(f"{str(path)!r}: no such file or folder")
         except OSError as error:
-            raise CamoError(f"{str(error.filename or path)!r}: cannot be read: {_reason(error)}") from error
+            raise CamoError(f"{str(error.filename or path)!r}: cannot be read: {reason(error)}") from error
     return photos
 
 
 def read(path: Path) -> Photo:
     """Decode a JPEG, PNG, WebP, TIFF or BMP file of one frame, whatever its suffix.
 
-    16-bit pixels are rounded to 8 bits, palettes are expanded, CMYK is converted to sRGB through the embedded profile where there is one.
+    16-bit pixels are rounded to 8 bits, palettes are expanded; CMYK and wide-gamut RGB are converted to sRGB through the embedded profile, as
+    platforms do with them.
     A JPEG that carries a preview or a gain map besides (as phones write) gives its main picture; animations and other files of several
     frames are refused.
 
@@ -145,35 +152,48 @@ def read(path: Path) -> Photo:
     except UnidentifiedImageError:
         raise CamoError(f"{str(path)!r}: not a JPEG, PNG, WebP, TIFF or BMP picture") from None
     except Exception as error:  # on damaged files Pillow's decoders raise almost anything
-        raise CamoError(f"{str(path)!r}: cannot be read: {_reason(error)}") from error
+        raise CamoError(f"{str(path)!r}: cannot be read: {reason(error)}") from error
 
 
 def write(photo: Photo, path: Path, overwrite: bool = False) -> None:
     """Write a photo in its own format: JPEG and WebP at quality 95 (JPEG 4:4:4), PNG, TIFF and BMP without loss.
 
-    The colour profile, EXIF, resolution and alpha are kept where the format can hold them. The file appears whole or not at all: it is
-    written beside its place, flushed to the disk and then renamed. Missing folders are made.
+    The colour profile, EXIF, XMP, a JPEG's comment, resolution and alpha are kept where the format can hold them. The file appears whole or not
+    at all: it is written beside its place, flushed to the disk and then renamed. Missing folders are made.
 
     Raises:
         CamoError: the file exists and ``overwrite`` is not set, or it cannot be written; nothing is left behind.
     """
-    if not overwrite and os.path.lexists(path):
-        raise CamoError(f"{str(path)!r}: exists already")
-    temporary = path.with_name(f".camo-{uuid.uuid4().hex}.part")
-    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "dpi": photo.dpi}
-    options = SAVE_OPTIONS.get(photo.format, {}) | {key: value for key, value in metadata.items() if value is not None}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            _encode(photo).save(file, photo.format, **options)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with atomic_write(path, overwrite) as part:
+            part.write_bytes(encode(photo))
+    except EncodeError as error:
+        raise CamoError(f"{str(path)!r}: cannot be written: {error}") from error
+
+
+class EncodeError(CamoError):
+    """A photo that its format's encoder refuses."""
+
+
+def encode(photo: Photo) -> bytes:
+    """The bytes of the file that ``write`` writes. Raises EncodeError."""
+    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "dpi": photo.dpi, "xmp": photo.xmp, "comment": photo.comment}
+    if photo.format == "PNG" and photo.xmp:
+        metadata["pnginfo"] = PngImagePlugin.PngInfo()
+        metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", photo.xmp)
+    options = SAVE_OPTIONS.get(photo.format, {}) | {key: value for key, value in metadata.items() if value is not None}
+    buffer = io.BytesIO()
+    try:
+        _picture(photo).save(buffer, photo.format, **options)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and more on odd metadata
-        raise CamoError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is there only if something went wrong
-            temporary.unlink()
+        raise EncodeError(reason(error)) from error
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> torch.Tensor:
+    """The pixels of an encoded photo, (3, H, W) uint8 RGB, as ``read`` gives them."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        return _from_pillow(picture.convert("RGB"))
 
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
@@ -223,12 +243,6 @@ def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
         yield from (here / name for name in files if Path(name).suffix.lower() in SUFFIXES)
 
 
-def _reason(error: Exception) -> str:
-    """Say in one line what went wrong."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
-
-
 def _frames(picture: Image.Image) -> int:
     """Count the frames a viewer would show: a JPEG's embedded previews and gain maps are none."""
     if picture.format != "MPO":
@@ -241,6 +255,9 @@ def _decode(picture: Image.Image) -> Photo:
     """Turn an open picture, its pixels loaded, into a photo."""
     file_format = "JPEG" if picture.format == "MPO" else picture.format
     icc_profile, dpi = picture.info.get("icc_profile"), _dpi(picture)
+    comment = picture.info.get("comment") if file_format == "JPEG" else None
+    xmp = picture.info.get("xmp") if file_format != "TIFF" else None
+    xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]", rb"\g<1>1", xmp) if xmp else None
     orientation, exif = 1, None
     with contextlib.suppress(Exception):  # EXIF that cannot be parsed makes no photo unreadable; it is not carried on
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -259,10 +276,14 @@ def _decode(picture: Image.Image) -> Photo:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         alpha = torch.from_numpy(np.array(picture.getchannel("A")))
-    return Photo(_from_pillow(picture.convert("RGB")), file_format, alpha, greyscale, icc_profile or None, exif or None, dpi)
+    picture = picture.convert("RGB")
+    if icc_profile and not greyscale:
+        picture, icc_profile = _wide_to_srgb(picture, icc_profile)
+    pixels = _from_pillow(picture)
+    return Photo(pixels, file_format, alpha, greyscale, icc_profile or None, exif or None, dpi, xmp, comment)
 
 
-def _encode(photo: Photo) -> Image.Image:
+def _picture(photo: Photo) -> Image.Image:
     """Turn a photo into the Pillow picture to save: RGB or L, with A where the photo and the format have it."""
     picture = _to_pillow(photo.pixels)
     if photo.greyscale:
@@ -290,6 +311,20 @@ def _cmyk_to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Imag
         except ImageCms.PyCMSError:
             pass
     return picture.convert("RGB")
+
+
+def _wide_to_srgb(picture: Image.Image, icc_profile: bytes) -> tuple[Image.Image, bytes | None]:
+    """Convert RGB of another colour space to sRGB, and drop its profile; where that is sRGB, or makes no sense, both stay as they are."""
+    try:
+        transform = ImageCms.buildTransform(io.BytesIO(icc_profile), ImageCms.createProfile("sRGB"), "RGB", "RGB")
+    except ImageCms.PyCMSError:
+        return picture, icc_profile
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    samples = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3))
+    changes = np.asarray(samples).astype(int) - np.asarray(ImageCms.applyTransform(samples, transform))
+    if abs(changes).max() <= SAME_COLOUR:
+        return picture, icc_profile
+    return ImageCms.applyTransform(picture, transform), None
 
 
 def _dpi(picture: Image.Image) -> tuple[float, float] | None:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 class JustNoticeableDifference(nn.Module):
     """JND of each pixel's luminance.
 
-    Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 1, H, W) in the same unit, about 0.004 (flat mid-grey) to 0.1 (busy texture).
+    Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 1, H, W) in the same unit, about 0.0014 (flat mid-grey) to 0.1 (busy texture).
     """
 
     DARKEST: Final = 6.0  # of 255; the model allows 20 in the dark, measured on tubes; screens of today show more there
-    FLAT: Final = 0.3  # of the adaptation; the model is for noise, and a pattern is seen sooner on a flat ground
+    FLAT: Final = 0.12  # of the adaptation; the model is for noise, and a pattern is seen sooner on a flat ground
     OVERLAP: Final = 0.3  # of the lesser effect, which both would count
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class Objective(nn.Module):
     """
 
     POINTS = 10.0  # score points that weigh 1
-    HEAVIEST, LIGHTEST = 10.0, 0.1  # weight of the score against all other terms; it starts with the heaviest
+    HEAVIEST, LIGHTEST = 15.0, 0.1  # weight of the score against all other terms; it starts with the heaviest
     PACE = 0.01  # largest relative change of the weight in a step
 
     def __init__(self, scorer: nn.Module, perceptual: nn.Module, channel: Channel | None, target: float, slack: float, seed: int = 0) -> None:

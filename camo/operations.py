@@ -48,6 +48,21 @@ def shift(pixels: int) -> Operation:
     return lambda picture: picture.crop((pixels, pixels, *picture.size))
 
 
+def at_most(pixels: int) -> Operation:
+    """Reduced until no side is longer than so many pixels, as platforms do with large photos."""
+    return lambda picture: ImageOps.contain(picture, (pixels, pixels), Image.Resampling.LANCZOS) if max(picture.size) > pixels else picture
+
+
+def centre(width: int, height: int) -> Operation:
+    """The centre of the picture at full resolution, which is all that KonCept512 sees of a larger photo."""
+
+    def operation(picture: Image.Image) -> Image.Image:
+        left, top = max(0, picture.width - width) // 2, max(0, picture.height - height) // 2
+        return picture.crop((left, top, min(picture.width, left + width), min(picture.height, top + height)))
+
+    return operation
+
+
 def in_turn(*operations: Operation) -> Operation:
     """One operation after the other."""
     return lambda picture: functools.reduce(lambda result, operation: operation(result), operations, picture)
@@ -70,5 +85,7 @@ GRID: dict[str, Operation] = {
     "flip": ImageOps.mirror,
     "2 degrees and back": rotate_and_back(2),
     "shift by 4 px": shift(4),
+    "at most 2048 px, JPEG 85": in_turn(at_most(2048), jpeg(85)),
+    "centre 512x384, JPEG 90": in_turn(centre(512, 384), jpeg(90)),
 }
 QUICK = ("none", "JPEG 90", "JPEG 75", "WebP 80", "resize 0.5 and back", "flip")

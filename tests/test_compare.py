@@ -74,6 +74,16 @@ def test_changes_are_scaled_to_the_wanted_psnr(photos):
     assert reached == pytest.approx(38.0, abs=0.15)
 
 
+@pytest.mark.parametrize("wanted", [36.0, 39.0, 45.0])
+def test_a_change_of_whole_steps_can_be_scaled_too(photos, wanted):
+    images = 0.1 + 0.8 * photos[:2]
+    steps = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(1)) * 4 - 2
+    changed = to_float(to_uint8(images)) + steps / 255
+    scaled = torch.stack(at_distortion(list(to_float(to_uint8(images))), list(changed), wanted))
+    assert psnr(to_float(to_uint8(images)), scaled).mean().item() == pytest.approx(wanted, abs=0.1)
+    assert torch.equal(scaled, to_float(to_uint8(scaled)))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -173,6 +173,10 @@ def test_operations_are_what_their_names_say(photo):
     assert GRID["flip"](photo).getpixel((0, 0)) == photo.getpixel((511, 0))
     assert GRID["shift by 4 px"](photo).getpixel((0, 0)) == photo.getpixel((4, 4))
     assert all(value % 8 == 0 for value in GRID["5 bits"](photo).getpixel((9, 9)))
+    large = photo.resize((3000, 1000))
+    assert GRID["at most 2048 px, JPEG 85"](large).size == (2048, 683)
+    assert GRID["centre 512x384, JPEG 90"](large).size == (512, 384)
+    assert GRID["centre 512x384, JPEG 90"](photo.resize((600, 300))).size == (512, 300)
     chroma = {name: GRID[name](photo).convert("YCbCr").getchannel("Cr") for name in ("JPEG 90", "JPEG 90 4:4:4")}
     assert chroma["JPEG 90"].tobytes() != chroma["JPEG 90 4:4:4"].tobytes()
 

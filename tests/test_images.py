@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
 from camo import CamoError
-from camo.images import PhotoFile, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
+from camo.images import Photo, PhotoFile, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
 
 WIDTH, HEIGHT = 48, 32
 LOSSLESS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP"}
@@ -331,3 +331,56 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
     picture().save(tmp_path / "a.png")
     write(read(tmp_path / "a.png"), tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_mode == (tmp_path / "a.png").stat().st_mode
+
+
+PACKET = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d" dc:title="a \xc3\xa9"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_xmp_is_kept_and_says_upright(tmp_path, suffix):
+    path, packet = tmp_path / f"a.{suffix}", PACKET % 1
+    write(Photo(rgb_pixels(picture()), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}.get(suffix, "TIFF"), xmp=PACKET % 6), path)
+    if suffix == "tiff":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[700] = packet
+        picture().save(path, tiffinfo=tags)
+    write(read(path), tmp_path / f"b.{suffix}")
+    with Image.open(tmp_path / f"b.{suffix}") as written:
+        assert written.info["xmp"] == packet
+    shape = rgb_pixels(picture()).shape
+    assert read(path).pixels.shape == (shape if suffix == "tiff" else (3, shape[2], shape[1]))
+
+
+def test_a_jpegs_comment_is_kept(tmp_path):
+    picture().save(tmp_path / "a.jpg", comment=b"taken at dawn")
+    write(read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as written:
+        assert written.info["comment"] == b"taken at dawn"
+
+
+def wide_gamut_profile():
+    """The sRGB profile that LittleCMS makes, its primaries replaced by Display P3's (adapted to D50, as Apple's profile has them)."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    primaries = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.1571, 0.06657, 0.78407)}
+    for entry in range(132, 132 + 12 * int.from_bytes(profile[128:132]), 12):
+        name, offset, _ = struct.unpack_from(">4sII", profile, entry)
+        if name in primaries:
+            struct.pack_into(">3i", profile, offset + 8, *(round(65536 * value) for value in primaries[name]))
+    return bytes(profile)
+
+
+def test_wide_gamut_becomes_srgb_and_srgb_stays(tmp_path):
+    pixels = np.array([[[200, 100, 50], [120, 130, 125], [60, 90, 160]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png", icc_profile=wide_gamut_profile())
+    photo = read(tmp_path / "wide.png")
+    assert photo.icc_profile is None
+    # Linear Display P3 to linear sRGB, as CSS Color 4 gives it.
+    matrix = np.array([[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]])
+    linear = np.where(pixels / 255 <= 0.04045, pixels / 255 / 12.92, ((pixels / 255 + 0.055) / 1.055) ** 2.4) @ matrix.T
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(photo.pixels.permute(1, 2, 0).numpy() - expected).max() <= 1.5
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels).save(tmp_path / "srgb.png", icc_profile=srgb)
+    photo = read(tmp_path / "srgb.png")
+    assert photo.icc_profile == srgb
+    assert np.array_equal(photo.pixels.permute(1, 2, 0), pixels)

@@ -1,5 +1,6 @@
 """infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -16,6 +17,7 @@ from PIL import Image
 
 import infer
 from camo.checkpoint import save_filter
+from camo.files import atomic_write
 from camo.images import Photo, read, to_float, to_uint8
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,16 @@ def test_the_file_holds_what_the_filter_gives(tmp_path, camouflage, make, small_
     written = read(tmp_path / "out" / "a.png").pixels
     assert (written.int() - expected.int()).abs().max() <= 1  # the loaded filter may work in another memory layout
     assert torch.equal(written, pixels) == (strength == 0)
+
+
+def test_another_format_without_metadata(tmp_path, camouflage, make, capsys):
+    make("in/a.tif")
+    Image.fromarray(np.zeros((24, 40, 4), np.uint8)).save(tmp_path / "in/b.png")
+    Image.new("RGB", (40, 24)).save(tmp_path / "in/c.jpg", comment=b"a secret")
+    assert camouflage("in", "--format", "JPEG", "--strip-metadata") == 1
+    assert sorted(files(tmp_path / "out")) == ["a.jpg", "c.jpg"]
+    assert b"secret" not in (tmp_path / "out/c.jpg").read_bytes()
+    assert "b.png': is partly transparent, which JPEG cannot hold" in capsys.readouterr().err
 
 
 def test_a_photo_lying_on_its_side_comes_out_upright(tmp_path, camouflage, make):
@@ -292,3 +304,32 @@ def test_help_does_not_wait_for_torch():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "usage:" in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path, camouflage, make):
+    make("a.png")
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    with contextlib.suppress(ZeroDivisionError), atomic_write(tmp_path / "out" / "b.png") as part:
+        name = part.name
+        raise ZeroDivisionError
+    dead, alive, foreign = (tmp_path / "out" / name.replace(f"-{os.getpid()}-", f"-{owner}-") for owner in (process.pid, os.getppid(), "elsewhere"))
+    for file in (dead, alive, foreign):
+        file.write_bytes(b"half")
+    assert camouflage("a.png") == 0
+    assert sorted(files(tmp_path / "out")) == sorted(["a.png", alive.name, foreign.name])
+
+
+def test_two_processes_share_the_files_and_tell_one_summary(tmp_path, camouflage, make, checkpoint):
+    for index in range(7):
+        make(f"in/{index}.png")
+    (tmp_path / "in/broken.png").write_bytes(b"no picture")
+    assert camouflage("in", out="one") == 1
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_cpu_threads_per_process", "1", "infer.py"]
+    flags = ["--out", tmp_path / "two", "--checkpoint", checkpoint, "--device", "cpu"]
+    run = subprocess.run([*launch, tmp_path / "in", *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "7 written, 0 there already, 1 failed" in run.stdout
+    assert run.stderr.count("broken.png': not a") == 1
+    assert files(tmp_path / "two") == files(tmp_path / "one")

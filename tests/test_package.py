@@ -143,7 +143,7 @@ def test_a_run_is_replaced_only_when_asked(built: Run, capsys):
     before = built.archive.read_bytes()
     built.first.write_bytes(picture(9, kind="JPEG"))
     assert built.build() == 1
-    assert capsys.readouterr().err == f"error: {built.archive}: exists already; --overwrite replaces it\n"
+    assert capsys.readouterr().err == f"error: {str(built.archive)!r}: exists already; --overwrite replaces it\n"
     assert built.archive.read_bytes() == before
     assert built.build("--overwrite") == 0
     assert built.archive.read_bytes() != before

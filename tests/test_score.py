@@ -161,12 +161,12 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path_factory, capsys, flag):
     file.write_text("mine")
     assert main(["score", str(folder), flag, str(file)]) == 1
     told = capsys.readouterr()
-    assert (told.out, told.err) == ("", f"error: {file}: exists already; --overwrite replaces it\n")
+    assert (told.out, told.err) == ("", f"error: {str(file)!r}: exists already; --overwrite replaces it\n")
     assert file.read_text() == "mine"
     assert main(["score", str(folder), flag, str(file), "--overwrite"]) == 0
     assert str(folder) in file.read_text()
     assert main(["score", str(folder), flag, str(out), "--overwrite"]) == 1
-    assert capsys.readouterr().err == f"error: cannot be written: {out}: not a regular file\n"
+    assert capsys.readouterr().err == f"error: {str(out)!r}: cannot be written: not a regular file\n"
     assert list(out.iterdir()) == [file]
 
 

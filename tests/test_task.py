@@ -294,7 +294,7 @@ def test_a_target_that_cannot_be_written(inputs: Inputs, capsys):
     (inputs.out / "dev" / DEV[0]).mkdir(parents=True)
     assert inputs.prepare_dev() == 1
     (line,) = error_lines(capsys)
-    assert line.startswith(f"error: {inputs.out / 'dev' / DEV[0]} is missing: cannot be written: ")
+    assert line.startswith(f"error: {inputs.out / 'dev' / DEV[0]} is missing: '{inputs.out / 'dev' / DEV[0]}': cannot be written: ")
     assert files_under(inputs.out) == sorted(f"dev/{name}" for name in DEV[1:])
 
 

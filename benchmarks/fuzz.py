@@ -1,0 +1,142 @@
+"""Damaged image files by the thousand: ``python -m benchmarks.fuzz [--inputs 20000] [--seed 0]``.
+
+Each input is a photo of one of the formats with bytes flipped, overwritten, cut out, doubled, or its end cut off. Reading it, taking its location
+away and writing it again must give a file or a ``CamoError`` of one line, within ten seconds and six gigabytes. The exit status is 1 if one did not;
+such inputs are kept in --keep.
+"""
+
+import argparse
+import io
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from collections import Counter
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageCms
+
+from benchmarks.common import SAMPLE
+from camo import CamoError
+from camo.images import decode, encode, read
+from camo.metadata import without_location
+
+SECONDS, BYTES = 10, 6 << 30
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def seeds() -> list[tuple[str, bytes]]:
+    """Whole files: every format, several modes and encodings, with metadata."""
+    with Image.open(SAMPLE[0]) as sample:
+        photo = sample.convert("RGB").resize((96, 64))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Maker", 6
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (52.0, 31.0, 12.5)}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    kinds = [
+        *(("JPEG", mode, {"progressive": progressive}) for mode in ("RGB", "L", "CMYK") for progressive in (False, True)),
+        *(("PNG", mode, {}) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")),
+        *(("WEBP", mode, {"lossless": lossless}) for mode in ("RGB", "RGBA") for lossless in (False, True)),
+        *(("TIFF", mode, {"compression": packed}) for mode in ("RGB", "L", "CMYK") for packed in ("raw", "tiff_lzw", "tiff_adobe_deflate")),
+        *(("BMP", mode, {}) for mode in ("RGB", "L", "P")),
+    ]
+    files = []
+    for file_format, mode, options in kinds:
+        buffer = io.BytesIO()
+        metadata = {} if options.get("compression", "raw") != "raw" else {"exif": exif.tobytes(), "icc_profile": profile, "dpi": (300, 300)}
+        picture = photo.convert("L").convert("I").point(lambda value: value * 256).convert("I;16") if mode == "I;16" else photo.convert(mode)
+        picture.save(buffer, file_format, **options, **metadata)
+        files.append((f"{file_format} {mode}", buffer.getvalue()))
+    return files
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """The bytes with one to three faults; half of the faults are near the start, where the headers are."""
+    damaged = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        if not damaged:
+            break
+        at = rng.randrange(min(len(damaged), rng.choice((400, len(damaged)))))
+        length = rng.choice((1, 2, 4, 16, 200))
+        kind = rng.randrange(6)
+        if kind == 0:
+            damaged[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            damaged[at : at + length] = rng.randbytes(length)
+        elif kind == 2:
+            damaged[at : at + length] = rng.choice((b"\0", b"\xff", b"\x7f\xff")) * length
+        elif kind == 3:
+            del damaged[at : at + length]
+        elif kind == 4:
+            damaged[at:at] = damaged[at : at + length]
+        else:
+            del damaged[rng.randrange(len(damaged)) :]
+    return repaired(damaged) if damaged.startswith(PNG) and rng.random() < 0.5 else bytes(damaged)
+
+
+def repaired(png: bytearray) -> bytes:
+    """A PNG with the right checksum in each chunk, so that damage gets further than the first check."""
+    at = len(PNG)
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4])
+        png[end : end + 4] = zlib.crc32(png[at + 4 : end]).to_bytes(4)
+        at = end + 4
+    return bytes(png)
+
+
+def outcome(path: Path) -> str:
+    """What became of a file: written, refused, or a fault of ours, with its traceback."""
+    try:
+        decode(encode(without_location(read(path))))
+    except CamoError as error:
+        return "refused" if "\n" not in str(error) else f"FAULT: message of several lines: {error!r}"
+    except BaseException:  # whatever it is, a user would have seen it
+        return "FAULT: " + traceback.format_exc()
+    return "written"
+
+
+def alarm(*_: object) -> None:
+    """A decoder that hangs is interrupted; ``read`` lets no other exception through than these."""
+    raise KeyboardInterrupt(f"more than {SECONDS} s")
+
+
+def main() -> int:
+    """Run, and tell how many inputs of each format ended how."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=20_000, help="(default: 20000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("out/fuzz"), help="folder for the inputs that show a fault (default: out/fuzz)")
+    args = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    signal.signal(signal.SIGALRM, alarm)
+    rng, files, counts, slowest = random.Random(args.seed), seeds(), Counter(), 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "photo")
+        for index in range(args.inputs):
+            name, content = rng.choice(files)
+            damaged = mutate(content, rng)
+            path.write_bytes(damaged)
+            start = time.monotonic()
+            signal.alarm(SECONDS)
+            result = outcome(path)
+            signal.alarm(0)
+            slowest = max(slowest, time.monotonic() - start)
+            counts[name, result.split(":")[0]] += 1
+            if result.startswith("FAULT"):
+                args.keep.mkdir(parents=True, exist_ok=True)
+                (args.keep / f"{index}.bin").write_bytes(damaged)
+                print(f"{args.keep / f'{index}.bin'} ({name}): {result}", file=sys.stderr)
+    for name in dict(files):
+        print(f"{name:12} " + "  ".join(f"{result} {counts[name, result]:5}" for result in ("written", "refused", "FAULT")))
+    faults = sum(count for (_, result), count in counts.items() if result == "FAULT")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{args.inputs} inputs, {faults} faults, slowest {slowest:.2f} s, peak {peak:.2f} GB")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Photos a second of ``infer.py`` as a whole process, beside the bare forward passes: ``python -m benchmarks.throughput [--count 200]``."""
+
+import argparse
+import tempfile
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from benchmarks.common import make_photos, run_infer, tell
+from benchmarks.generator import seconds_each
+from camo.checkpoint import load_filter
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200, help="photos (default: 200)")
+    parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1], help="photos filtered together (default: 1)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    args = parser.parse_args()
+    model = load_filter()
+    rows = []
+    for size, batch in product(args.sizes, args.batches):
+        width, height = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as folder:
+            make_photos(Path(folder, "in"), args.count, (width, height))
+            whole, peak = run_infer(Path(folder, "in"), "--out", Path(folder, "out"), "--batch-size", str(batch), "--device", "cpu")
+        bare = sum(seconds_each(model, torch.rand(batch, 3, height, width), args.count // batch))
+        rows.append(
+            {
+                "size": size,
+                "batch": batch,
+                "photos/s": args.count / whole,
+                "s": whole,
+                "bare forwards s": bare,
+                "ratio": whole / bare,
+                "peak GB": peak,
+            }
+        )
+    tell("throughput", rows, args.json)
+
+
+if __name__ == "__main__":
+    main()

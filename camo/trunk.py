@@ -1,0 +1,121 @@
+"""The frozen part of the U-Net: the first stages of a network that judges quality, forwards, and backwards as its gradient would pass."""
+
+from typing import Final
+
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from camo.biqa import fold_batch_norm
+
+
+class Bottleneck(nn.Module):
+    """expand, depthwise, project: the block of which EfficientNet-Lite0 is made (Tan and Le 2019), with the transpose of its Jacobian.
+
+    ReLU6 gates are softened on the way back: a unit half a unit below zero begins to let through. The slope of a network with hard gates is that of
+    one point; the slope that leads somewhere is an average over the neighbourhood (as in SmoothGrad, Smilkov et al. 2017). Measured in
+    ``docs/experiments.md``.
+
+    Sides should be even where the block halves them. What ``forward`` appends to ``gates``, ``back`` takes off again.
+    """
+
+    def __init__(self, expand: nn.Conv2d, depthwise: nn.Conv2d, project: nn.Conv2d, skip: bool) -> None:
+        super().__init__()
+        self.expand, self.depthwise, self.project, self.skip = expand, depthwise, project, skip
+        self.halves_first, self.halves = expand.stride[0] == 2, depthwise.stride[0] == 2
+        self.first_padding, self.padding = expand.padding[0], depthwise.padding[0]
+
+    def forward(self, x: Tensor, gates: list[Tensor]) -> Tensor:
+        """Shape: (B, C, H, W) -> (B, C', H', W')."""
+        wide = self.expand(x)
+        gates.append(self._gate(wide))
+        deep = self.depthwise(wide.clamp_(0, 6))  # in place: these maps are the largest of the filter
+        gates.append(self._gate(deep))
+        y = self.project(deep.clamp_(0, 6))
+        return x + y if self.skip else y
+
+    def back(self, cotangent: Tensor, gates: list[Tensor]) -> Tensor:
+        """A cotangent of the output to one of the input. Shape: (B, C', H', W') -> (B, C, H, W)."""
+        deep = F.conv2d(cotangent, self.project.weight.transpose(0, 1)).mul_(gates.pop())
+        if self.halves:
+            wide = F.conv_transpose2d(deep, self.depthwise.weight, None, 2, self.padding, 1, deep.shape[1])
+        else:  # the same as a convolution, which is faster
+            wide = F.conv2d(deep, self.depthwise.weight.flip(2, 3), None, 1, self.padding, 1, deep.shape[1])
+        wide = wide.mul_(gates.pop())
+        if self.halves_first:
+            x = F.conv_transpose2d(wide, self.expand.weight, None, 2, self.first_padding, 1)
+        else:
+            x = F.conv2d(wide, self.expand.weight.transpose(0, 1))
+        return x + cotangent if self.skip else x
+
+    def _gate(self, x: Tensor) -> Tensor:
+        """ReLU6's slope, 1 within 0..6 and 0 outside, rising and falling over one unit."""
+        return (x - 3).abs_().neg_().add_(3.5).clamp_(0, 1)
+
+
+class Chain(nn.Module):
+    """Blocks one after the other; nested rather than listed, because TorchScript walks no list backwards."""
+
+    def __init__(self, blocks: list[Bottleneck]) -> None:
+        super().__init__()
+        self.first = blocks[0]
+        self.rest = Chain(blocks[1:]) if len(blocks) > 1 else End()
+
+    def forward(self, x: Tensor, gates: list[Tensor]) -> Tensor:
+        """Shape: as the blocks."""
+        return self.rest(self.first(x, gates), gates)
+
+    def back(self, cotangent: Tensor, gates: list[Tensor]) -> Tensor:
+        """Shape: as the blocks."""
+        return self.first.back(self.rest.back(cotangent, gates), gates)
+
+
+class End(nn.Module):
+    """The end of a chain. Shape: as the input."""
+
+    def forward(self, x: Tensor, gates: list[Tensor]) -> Tensor:
+        """Nothing more."""
+        return x
+
+    def back(self, cotangent: Tensor, gates: list[Tensor]) -> Tensor:
+        """Nothing yet."""
+        return cotangent
+
+
+class Trunk(nn.Module):
+    """The first stages of EfficientNet-Lite0 (Liu 2020), batch normalisations folded, frozen.
+
+    Shape: (B, 3, H, W) float in [-1, 1], sides divisible by 16 -> maps at strides 4, 8 and 16 with 24, 40 and 112 channels.
+    """
+
+    CHANNELS: Final = (24, 40, 112)
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True)
+        fold_batch_norm(network.eval())
+        self.stride4, self.stride8, self.stride16 = self._chains(network)
+        self.requires_grad_(False)
+
+    @staticmethod
+    def _chains(network: nn.Module) -> tuple[Chain, Chain, Chain]:
+        first, *stages = network.blocks
+        stem = Bottleneck(network.conv_stem, first[0].conv_dw, first[0].conv_pw, skip=False)
+        stages = [[Bottleneck(block.conv_pw, block.conv_dw, block.conv_pwl, block.has_skip) for block in stage] for stage in stages]
+        return Chain([stem, *stages[0]]), Chain(stages[1]), Chain(stages[2] + stages[3])
+
+    def copy_from(self, network: nn.Module) -> None:
+        """Take over the weights of a whole EfficientNet-Lite0 with folded batch normalisations."""
+        for own, other in zip((self.stride4, self.stride8, self.stride16), self._chains(network), strict=True):
+            own.load_state_dict(other.state_dict())
+
+    def forward(self, x: Tensor, gates: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Fine, coarse and coarsest map; ``gates`` is filled for ``back``."""
+        fine = self.stride4(x, gates)
+        coarse = self.stride8(fine, gates)
+        return fine, coarse, self.stride16(coarse, gates)
+
+    def back(self, fine: Tensor, coarse: Tensor, coarsest: Tensor, gates: list[Tensor]) -> Tensor:
+        """Cotangents of the three maps to one of the image: its slope, were they the slopes of the maps. Shape: -> (B, 3, H, W)."""
+        coarse = coarse + self.stride16.back(coarsest, gates)
+        return self.stride4.back(fine + self.stride8.back(coarse, gates), gates)

@@ -1,0 +1,128 @@
+"""The guarantee of ``infer.py --verify``: what is written has been read again, passed through a platform's operation and scored.
+
+Where one pass does not protect a photo, the filter's strength rises; where the change would become too visible, the pixels are optimised from there.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+from camo.attacks import AdamL2
+from camo.biqa import THRESHOLD
+from camo.channel import soft_jpeg
+from camo.images import Photo, decode, encode, to_float, to_uint8
+from camo.metrics import psnr
+from camo.operations import GRID
+
+STRONGER = 1.15  # factor from one strength to the next
+STRONGEST = 4.0  # times the strength that was asked for
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one photo.
+
+    Attributes:
+        score_before, score_after: of the original and of the file written, after the operation.
+        psnr: dB, of the file written.
+        strength: of the filter, in the file written or where the optimisation began.
+        steps: of the optimisation; 0 where the filter alone sufficed.
+        seconds: from the decoded photo to the bytes to write.
+        protected: whether ``score_after`` is below 50.
+    """
+
+    score_before: float
+    score_after: float
+    psnr: float
+    strength: float
+    steps: int
+    seconds: float
+    protected: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version of a photo, and what its file would hold: PSNR in dB, and score after the operation."""
+
+    photo: Photo
+    strength: float
+    psnr: float
+    score: float
+
+
+class Verifier:
+    """``verifier(photo, strength) -> (photo to write, verdict)``.
+
+    Args:
+        model: the filter, (B, 3, H, W) in [0, 1] and a strength -> the same shape.
+        scorer: frozen quality model, (B, 3, H, W) in [0, 1] -> (B,), 0..100.
+        operation: what happens to the file, one of ``camo.operations.GRID``.
+        min_psnr: dB; neither a higher strength nor the optimisation goes below it.
+        refine: steps of per-image optimisation where no strength protects; 0 for none.
+    """
+
+    def __init__(self, model: nn.Module, scorer: nn.Module, operation: str = "JPEG 90", min_psnr: float = 36.0, refine: int = 0) -> None:
+        self.model, self.scorer, self.operation = model, scorer, GRID[operation]
+        self.min_psnr, self.refine = min_psnr, refine
+
+    def __call__(self, photo: Photo, strength: float) -> tuple[Photo, Verdict]:
+        """The weakest version that is protected; where there is none, the one of the lowest score."""
+        start = time.monotonic()
+        device = next(self.model.parameters()).device
+        original = to_float(photo.pixels[None]).to(device)
+        with torch.inference_mode():
+            before = self._score(photo.pixels)
+        best, steps = None, 0
+        for candidate in self._stronger(photo, original, strength):
+            if best is None or candidate.score < best.score:
+                best = candidate
+            if best.score < THRESHOLD:
+                break
+        if best.score >= THRESHOLD and self.refine:
+            refined, steps = self._refined(photo, original, best)
+            if refined.score < best.score and refined.psnr >= self.min_psnr:
+                best = refined
+        seconds = round(time.monotonic() - start, 3)
+        protected = best.score < THRESHOLD
+        return best.photo, Verdict(before, best.score, min(best.psnr, 100.0), best.strength, steps, seconds, protected)
+
+    @torch.inference_mode()
+    def _stronger(self, photo: Photo, original: Tensor, strength: float) -> Iterator[Candidate]:
+        """The strength asked for, then higher ones as long as the PSNR allows."""
+        limit = strength * STRONGEST
+        asked = True
+        while asked or strength <= limit:
+            candidate = self._candidate(photo, self.model(original, strength), strength)
+            if not asked and candidate.psnr < self.min_psnr:
+                return
+            yield candidate
+            if strength == 0:
+                return
+            asked, strength = False, strength * STRONGER
+
+    def _refined(self, photo: Photo, original: Tensor, begin: Candidate) -> tuple[Candidate, int]:
+        """Adam on the pixels from the best version so far. Each step sees the score of the very file that would be written."""
+
+        def score(image: Tensor) -> Tensor:
+            soft = self.scorer(soft_jpeg(image, torch.full((len(image),), 90)))  # the way of the gradient only
+            real = self._candidate(photo, image.detach(), begin.strength).score
+            return soft + (real - soft).detach()
+
+        attack = AdamL2(target=THRESHOLD - 0.5, steps=self.refine, learning_rate=1.0, penalty=0.5)  # protected first, near second
+        result = attack(score, original.clone(), start=to_float(begin.photo.pixels[None]).to(original))
+        return self._candidate(photo, result.images, begin.strength), self.refine
+
+    def _candidate(self, photo: Photo, image: Tensor, strength: float) -> Candidate:
+        version = replace(photo, pixels=to_uint8(image)[0].cpu())
+        written = decode(encode(version))
+        with torch.no_grad():
+            distance = psnr(to_float(photo.pixels[None]), to_float(written[None])).item()
+            return Candidate(version, strength, distance, self._score(written))
+
+    def _score(self, pixels: Tensor) -> float:
+        shared = pil_to_tensor(self.operation(to_pil_image(pixels)))
+        return self.scorer(to_float(shared[None]).to(next(self.model.parameters()).device)).item()

@@ -1,0 +1,93 @@
+"""What is taken away is gone from the bytes, what is kept is as it was."""
+
+import struct
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from camo import CamoError
+from camo.images import Photo, encode, read, write
+from camo.metadata import SUFFIX_OF, as_format, without_location, without_metadata
+
+LATITUDE = (TiffImagePlugin.IFDRational(52123, 997), TiffImagePlugin.IFDRational(31, 7), TiffImagePlugin.IFDRational(4099, 1013))
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description exif:GPSLatitude="52,30N"/></x:xmpmeta>'
+PIXELS = torch.randint(256, (3, 24, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def exif_with_location():
+    tags = Image.Exif()
+    tags[ExifTags.Base.Make] = "Maker of cameras"
+    tags[ExifTags.Base.Artist] = "Somebody's name"
+    tags[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2026:01:02 03:04:05"}
+    tags[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: LATITUDE, ExifTags.GPS.GPSAreaInformation: b"the place"}
+    return tags.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_the_location_is_gone_from_the_bytes_and_the_rest_is_kept(tmp_path, suffix):
+    file_format = {value: key for key, value in SUFFIX_OF.items()}[f".{suffix}"]
+    write(Photo(PIXELS, file_format, exif=exif_with_location(), dpi=(300, 300), comment=b"in the place"), tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as before:
+        assert before.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+    write(without_location(read(tmp_path / f"a.{suffix}")), tmp_path / f"b.{suffix}")
+    content = (tmp_path / f"b.{suffix}").read_bytes()
+    assert b"the place" not in content
+    assert struct.pack(">II", 52123, 997) not in content
+    assert struct.pack("<II", 52123, 997) not in content
+    with Image.open(tmp_path / f"b.{suffix}") as after:
+        tags = after.getexif()
+        assert not tags.get_ifd(ExifTags.IFD.GPSInfo)
+        assert ExifTags.IFD.GPSInfo not in tags
+        assert (tags[ExifTags.Base.Make], tags[ExifTags.Base.Artist]) == ("Maker of cameras", "Somebody's name")
+        assert tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2026:01:02 03:04:05"
+
+
+def test_xmp_goes_with_the_location():
+    tags = Image.Exif()
+    tags[ExifTags.Base.XMLPacket] = XMP
+    photo = without_location(Photo(PIXELS, "JPEG", exif=tags.tobytes(), xmp=XMP))
+    assert b"GPSLatitude" not in encode(photo)
+
+
+@given(st.binary(max_size=12), st.integers(0, 400), st.integers(1, 300))
+def test_damaged_exif_is_no_fault_and_shows_no_place(noise, at, kept):
+    damaged = bytearray(exif_with_location())
+    damaged[at : at + len(noise)] = noise
+    for exif in (bytes(damaged), bytes(damaged[:kept])):
+        without_location(Photo(PIXELS, "JPEG", exif=exif))
+
+
+def test_without_metadata_pixels_alpha_and_colours_remain():
+    alpha = PIXELS[0]
+    photo = without_metadata(Photo(PIXELS, "PNG", alpha, False, b"profile", b"exif", (72, 72), XMP, b"comment"))
+    assert photo == Photo(PIXELS, "PNG", alpha, icc_profile=b"profile")  # the very tensors
+
+
+@pytest.mark.parametrize("file_format", SUFFIX_OF)
+def test_a_photo_becomes_any_format(tmp_path, file_format):
+    path = tmp_path / f"a{SUFFIX_OF[file_format]}"
+    write(
+        as_format(
+            Photo(PIXELS, "PNG", torch.full((24, 40), 255, dtype=torch.uint8), exif=exif_with_location(), dpi=(300, 300), xmp=XMP), file_format
+        ),
+        path,
+    )
+    again = read(path)
+    assert again.format == file_format
+    if file_format in {"PNG", "TIFF", "BMP"}:
+        assert torch.equal(again.pixels, PIXELS)
+    if file_format != "BMP":
+        with Image.open(path) as written:
+            assert written.getexif()[ExifTags.Base.Make] == "Maker of cameras"
+            assert written.info["xmp"] == XMP
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
+def test_transparency_is_never_lost_silently(file_format):
+    alpha = torch.full((24, 40), 255, dtype=torch.uint8)
+    alpha[3, 4] = 254
+    with pytest.raises(CamoError, match=f"is partly transparent, which {file_format} cannot hold"):
+        as_format(Photo(PIXELS, "PNG", alpha), file_format)

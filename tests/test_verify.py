@@ -1,0 +1,112 @@
+"""The guarantee: what a verdict says is true of the file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import pil_to_tensor
+
+from camo.images import Photo, decode, encode, read, to_float, to_uint8, write
+from camo.metrics import psnr
+from camo.operations import GRID
+from camo.verify import Verifier
+
+ROOT = Path(__file__).parent.parent
+
+
+class Darker(nn.Module):
+    """A filter that takes ``strength`` steps of 1/255 off every value."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image, strength):
+        return (image - strength / 255).clamp(0, 1)
+
+
+class Brightness(nn.Module):
+    """A scorer: 50 at a mean of ``middle`` (of 255), ``slope`` points for each step of brightness."""
+
+    def __init__(self, middle, slope=1):
+        super().__init__()
+        self.middle, self.slope = middle, slope
+
+    def forward(self, image):
+        return 50 + self.slope * (255 * image.mean((1, 2, 3)) - self.middle)
+
+
+@pytest.fixture
+def photo(photos):
+    return Photo(to_uint8(photos[0, :, :96, :128] * 0.5 + 0.25), "PNG")
+
+
+def brightness(photo):
+    return photo.pixels.float().mean().item()
+
+
+def score(photo, scorer, operation):
+    written = Image.fromarray(decode(encode(photo)).permute(1, 2, 0).numpy())
+    return scorer(pil_to_tensor(GRID[operation](written))[None] / 255).item()
+
+
+@pytest.mark.parametrize("operation", ["JPEG 90", "WebP 80", "shift by 4 px"])
+def test_the_verdict_is_of_the_file_after_the_operation(photo, operation):
+    scorer = Brightness(brightness(photo) + 5)
+    result, verdict = Verifier(Darker(), scorer, operation)(photo, 2.0)
+    assert verdict.score_before == score(photo, scorer, operation)
+    assert verdict.score_after == score(result, scorer, operation)
+    assert verdict.psnr == pytest.approx(psnr(to_float(photo.pixels[None]), to_float(result.pixels[None])).item())
+    assert (verdict.protected, verdict.strength, verdict.steps) == (True, 2.0, 0)
+
+
+def test_the_strength_rises_until_the_photo_is_protected_and_no_further(photo):
+    scorer = Brightness(brightness(photo) - 3.5)
+    result, verdict = Verifier(Darker(), scorer, "none")(photo, 2.0)
+    assert verdict.protected
+    assert 3.5 < verdict.strength < 3.5 * 1.15 + 0.5
+    assert score(result, scorer, "none") == verdict.score_after < 50
+
+
+def test_min_psnr_bounds_the_strength(photo):
+    _, verdict = Verifier(Darker(), Brightness(0), "none", min_psnr=38.0)(photo, 1.0)
+    assert not verdict.protected
+    assert verdict.psnr >= 38.0
+    assert verdict.strength > 1.0
+
+
+def test_refinement_goes_on_where_no_strength_protects(photo):
+    scorer = Brightness(brightness(photo) - 3, slope=10)
+    _, alone = Verifier(Darker(), scorer, min_psnr=35.0)(photo, 0.5)  # up to 4 times 0.5
+    assert not alone.protected
+    result, verdict = Verifier(Darker(), scorer, min_psnr=35.0, refine=20)(photo, 0.5)
+    assert (verdict.protected, verdict.steps, verdict.strength) == (True, 20, alone.strength)
+    assert score(result, scorer, "JPEG 90") == verdict.score_after < 50
+    assert verdict.psnr >= 35.0
+
+
+def test_infer_prints_a_line_a_photo_and_fails_where_one_is_unprotected(tmp_path):
+    folder = tmp_path / "in"
+    for file in sorted((ROOT / "data/sample/test").glob("*.jpg"))[:2]:
+        write(Photo(read(file).pixels[:, :192, :256], "PNG"), folder / f"{file.stem}.png")
+
+    def infer(out, *flags):
+        command = [sys.executable, "infer.py", str(folder), "--out", str(tmp_path / out), "--verify", "--device", "cpu", *flags]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return run.returncode, [json.loads(line) for line in run.stdout.splitlines()], run.stderr
+
+    status, lines, told = infer("unchanged", "--strength", "0")
+    assert (status, len(lines)) == (1, 2)
+    assert all(not line["protected"] and line["score_before"] == line["score_after"] for line in lines)
+    assert told.count("not protected") == 2
+    status, lines, _ = infer("out", "--refine", "20")
+    assert (status, [line["protected"] for line in lines]) == (0, [True, True])
+    assert all((tmp_path / "out" / Path(line["written"]).name).is_file() for line in lines)
+    status, lines, told = infer("none", "--channel", "JPEG 91")
+    assert (status, lines) == (1, [])
+    assert told.startswith("error: --channel 'JPEG 91': choose one of none; JPEG 95;")
