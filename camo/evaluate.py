@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--biqa", default="bundled", help="bundled, koncept512[:FILE] or FILE.ts (default: bundled)")
     parser.add_argument("--threshold", type=float, default=biqa.THRESHOLD, help="protected means below this score (default: 50)")
     parser.add_argument("--quick", action="store_true", help=f"only a few operations: {', '.join(QUICK)}")
+    parser.add_argument("--only", nargs="+", choices=GRID, metavar="OP", help=f"only {' and '.join(HEADLINE)} and these operations of the grid")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter that wrote the files; its hash goes into summary.json")
     parser.add_argument("--rows", type=int, default=6, help="photos on the contact sheet and in the gallery, of the first folder (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise CamoError(f"{args.out}: holds figures already; give --overwrite or another --out")
     scorer = biqa.load(args.biqa, args.device)
     distance = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
-    operations = QUICK if args.quick else tuple(GRID)
+    operations = tuple(dict.fromkeys((*HEADLINE, *args.only))) if args.only else QUICK if args.quick else tuple(GRID)
     settings = describe(args)
     faults: list[str] = []
     results: dict[str, list[Measured]] = {}

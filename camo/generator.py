@@ -1,7 +1,7 @@
 """The filter: a U-Net that gives each photo a residual shaped by the just-noticeable difference.
 
-The U-Net works on a reduced copy of at most 512x384 pixels of area, the size at which the bundled quality model looks at photos, so that what it plans
-is what the model sees. The residual is enlarged to the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders
+The U-Net works on a reduced copy of at most 512x384 pixels of area, the size at which the bundled quality model looks at photos: what it plans is
+then what the model sees. The residual is enlarged to the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders
 TrustMark, 2023, and VideoSeal, 2024, do).
 """
 
@@ -59,6 +59,16 @@ class Context(nn.Module):
         return x + self.linear(statistics)[:, :, None, None]
 
 
+def opaque(size: int) -> int:
+    """A size that torch.export carries as a number of its own.
+
+    As an expression of the photo's size it would grow with every stride, forwards and backwards, and a filter of 6 MB take half a minute to load.
+    """
+    number = torch.tensor(size).item()
+    torch._check(number >= 1)
+    return number
+
+
 class UNet(nn.Module):
     """A U-Net at strides 4, 8 and 16 that steers the slope of a frozen trunk.
 
@@ -93,8 +103,11 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pad to a multiple of 16, predict, cut the padding off again."""
         height, width = x.shape[-2], x.shape[-1]
-        cells = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
-        x = F.pad(x, (0, cells[1] * self.STRIDE - width, 0, cells[0] * self.STRIDE - height), mode="replicate")
+        rows, columns = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
+        if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript would compile what is joined to it)
+            if torch.compiler.is_exporting():
+                rows, columns = opaque(rows), opaque(columns)
+        x = F.pad(x, (0, columns * self.STRIDE - width, 0, rows * self.STRIDE - height), mode="replicate")
         gates: list[Tensor] = []
         fine, coarse, coarsest = self.trunk(x, gates)
         coarsest = self.stage16(self.enter16(coarsest))

@@ -43,6 +43,12 @@ def results(out):
     return json.loads((out / "summary.json").read_text())["results"]
 
 
+def test_only_some_operations(folders, tmp_path):
+    assert main(["evaluate", *map(str, folders), "--out", str(tmp_path / "out"), "--only", "flip"]) == 0
+    (figures,) = results(tmp_path / "out").values()
+    assert set(figures["operations"]) == {"JPEG 90", "JPEG 75", "flip"}
+
+
 def test_figures_are_those_of_the_files(folders, tmp_path, capsys):
     originals, filtered = folders
     assert evaluate(originals, filtered, out=tmp_path / "out") == 0
