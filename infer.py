@@ -45,14 +45,16 @@ class Job:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; wrong usage ends the process with status 2."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help="JPEG, PNG, WebP, TIFF or BMP; folders recursively")
+    kinds = "JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC; GIF, written as PNG; folders recursively"
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help=kinds)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write, under the same names and sub-folders")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter's weights (default: the shipped ones)")
     parser.add_argument("--strength", type=float, default=1.0, metavar="S", help="scale of the change: 0 none, 1 as trained (default: 1)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="photos of one size filtered together; no gain on a CPU (default: 1)")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cuda, else mps, else cpu)")
     parser.add_argument("--run-code", metavar="CODE", help="put CODE and an underscore before each file name")
-    parser.add_argument("--format", choices=("jpeg", "png", "webp", "tiff", "bmp"), type=str.lower, help="to write (default: that of each photo)")
+    formats = ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heif")
+    parser.add_argument("--format", choices=formats, type=str.lower, help="to write (default: that of each photo)")
     stripped = parser.add_mutually_exclusive_group()
     stripped.add_argument("--strip-gps", action="store_true", help="leave out EXIF's location, XMP and comments")
     stripped.add_argument("--strip-metadata", action="store_true", help="leave out everything but the colour profile")
@@ -93,7 +95,8 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], 
     taken = {os.path.realpath(file.path): f"the input {str(file.path)!r}" for file in found}
     jobs, kept = [], 0
     for file in found:
-        name = file.path.stem + SUFFIX_OF[args.format.upper()] if args.format else file.path.name
+        suffix = ".png" if file.path.suffix.lower() == ".gif" else file.path.suffix  # as camo.images reads it
+        name = file.path.stem + (SUFFIX_OF[args.format.upper()] if args.format else suffix)
         name = f"{args.run_code}_{name}" if args.run_code else name
         destination = args.out / file.relative.with_name(name)
         place = os.path.realpath(destination)

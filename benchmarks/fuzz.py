@@ -22,8 +22,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from benchmarks.common import SAMPLE
 from camo import CamoError
-from camo.images import decode, encode, read
-from camo.metadata import without_location
+from camo.images import READABLE, decode, encode, read
+from camo.metadata import as_format, without_location
 
 SECONDS, BYTES = 10, 6 << 30
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,6 +43,8 @@ def seeds() -> list[tuple[str, bytes]]:
         *(("WEBP", mode, {"lossless": lossless}) for mode in ("RGB", "RGBA") for lossless in (False, True)),
         *(("TIFF", mode, {"compression": packed}) for mode in ("RGB", "L", "CMYK") for packed in ("raw", "tiff_lzw", "tiff_adobe_deflate")),
         *(("BMP", mode, {}) for mode in ("RGB", "L", "P")),
+        *(("GIF", mode, {}) for mode in ("L", "P")),
+        *((file_format, mode, {}) for file_format in ("AVIF", "HEIF") if file_format in READABLE for mode in ("RGB", "RGBA", "L")),
     ]
     files = []
     for file_format, mode, options in kinds:
@@ -91,7 +93,8 @@ def repaired(png: bytearray) -> bytes:
 def outcome(path: Path) -> str:
     """What became of a file: written, refused, or a fault of ours, with its traceback."""
     try:
-        decode(encode(without_location(read(path))))
+        photo = without_location(read(path))
+        decode(encode(as_format(photo, photo.format)))
     except CamoError as error:
         return "refused" if "\n" not in str(error) else f"FAULT: message of several lines: {error!r}"
     except BaseException:  # whatever it is, a user would have seen it

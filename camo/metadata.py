@@ -7,9 +7,9 @@ from dataclasses import replace
 from PIL import ExifTags, Image
 
 from camo import CamoError
-from camo.images import ALPHA_FORMATS, Photo
+from camo.images import ALPHA_FORMATS, NEEDS, READABLE, Photo
 
-SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp", "AVIF": ".avif", "HEIF": ".heic"}
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes of a value of each EXIF type
 
 
@@ -33,7 +33,12 @@ def without_location(photo: Photo) -> Photo:
 
 
 def as_format(photo: Photo, file_format: str) -> Photo:
-    """The photo to be written as JPEG, PNG, WEBP, TIFF or BMP. Raises CamoError where that would lose its transparency."""
+    """The photo to be written as JPEG, PNG, WEBP, TIFF, BMP, AVIF or HEIF.
+
+    Raises CamoError where that would lose its transparency, or needs a package that is not there.
+    """
+    if file_format not in READABLE:
+        raise CamoError(NEEDS[file_format])
     if photo.alpha is not None and file_format not in ALPHA_FORMATS:
         if (photo.alpha < 255).any():
             raise CamoError(f"is partly transparent, which {file_format} cannot hold")
@@ -43,6 +48,8 @@ def as_format(photo: Photo, file_format: str) -> Photo:
         tags.load(photo.exif or b"")
         tags[ExifTags.Base.XMLPacket] = photo.xmp
         photo = replace(photo, exif=tags.tobytes(), xmp=None)
+    if photo.exif and file_format == "AVIF":  # a tag of orientation makes Pillow write the whole block anew, and maker notes do not survive that
+        photo = replace(photo, exif=_without_tags(photo.exif, (ExifTags.Base.Orientation,)))
     return replace(photo, format=file_format)
 
 

@@ -14,12 +14,18 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
-from camo import CamoError
-from camo.images import Photo, PhotoFile, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
+from camo import CamoError, images
+from camo.checkpoint import load_filter
+from camo.images import READABLE, Photo, PhotoFile, encode, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
 
+SAMPLE = sorted((Path(__file__).parent.parent / "data/sample/test").glob("*.jpg"))
 WIDTH, HEIGHT = 48, 32
 LOSSLESS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP"}
-FORMATS = {"jpg": "JPEG", "webp": "WEBP", **LOSSLESS}
+OPTIONAL = {suffix: name for suffix, name in {"avif": "AVIF", "heic": "HEIF"}.items() if name in READABLE}
+FORMATS = {"jpg": "JPEG", "webp": "WEBP", **LOSSLESS, **OPTIONAL}
+FINE = {"avif": {"quality": 100}, "heic": {"quality": -1, "chroma": 444}}  # how to save test pictures, alpha without loss
+needs_avif = pytest.mark.skipif("AVIF" not in READABLE, reason="Pillow without AVIF")
+needs_heif = pytest.mark.skipif("HEIF" not in READABLE, reason="pillow-heif is not installed")
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -115,15 +121,16 @@ def test_find_photos_refuses_what_is_not_there(tmp_path):
 # Reading and writing what a file holds
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [*product(FORMATS, ["RGB", "L"]), *product(["png", "webp", "tif"], ["RGBA", "LA"])])
+@pytest.mark.parametrize(("suffix", "mode"), [*product(FORMATS, ["RGB", "L"]), *product(["png", "webp", "tif", *OPTIONAL], ["RGBA", "LA"])])
 def test_a_file_keeps_its_content(tmp_path, suffix, mode):
-    picture(mode).save(tmp_path / f"in.{suffix}", icc_profile=ICC, exif=exif_block(), dpi=(300, 150))
+    exif = exif_block(orientation=0)
+    picture(mode).save(tmp_path / f"in.{suffix}", icc_profile=ICC, exif=exif, dpi=(300, 150), **FINE.get(suffix, {}))
     photo = read(tmp_path / f"in.{suffix}")
     write(photo, tmp_path / "new" / f"out.{suffix}")
     again = read(tmp_path / "new" / f"out.{suffix}")
 
     assert photo.format == again.format == FORMATS[suffix]
-    assert photo.greyscale == again.greyscale == (mode in {"L", "LA"} and suffix != "webp")
+    assert photo.greyscale == again.greyscale == (mode in {"L", "LA"} and suffix != "webp" and not (mode == "LA" and suffix in OPTIONAL))
     if suffix in LOSSLESS:
         assert torch.equal(photo.pixels, rgb_pixels(picture(mode)))
         assert torch.equal(again.pixels, photo.pixels)
@@ -138,11 +145,13 @@ def test_a_file_keeps_its_content(tmp_path, suffix, mode):
         assert photo.icc_profile == again.icc_profile == ICC
         assert again.exif == photo.exif
         assert bytes(range(256)) in photo.exif
-    if suffix != "webp":
+    if suffix not in {"bmp", "tif"}:  # a TIFF's tags are its EXIF
+        assert photo.exif.removeprefix(b"Exif\0\0") == exif.removeprefix(b"Exif\0\0")
+    if suffix in {"jpg", *LOSSLESS}:
         assert again.dpi == photo.dpi == pytest.approx((300, 150), abs=0.02)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", *OPTIONAL])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pixels_come_upright_and_the_tag_says_so(tmp_path, suffix, mode, orientation):
@@ -152,7 +161,7 @@ def test_pixels_come_upright_and_the_tag_says_so(tmp_path, suffix, mode, orienta
     if orientation > 1:
         upright = upright.transpose(Image.Transpose[operations[orientation]])
     order = "<" if orientation % 2 else ">"
-    picture(mode).save(tmp_path / f"in.{suffix}", exif=exif_block(orientation, order))
+    picture(mode).save(tmp_path / f"in.{suffix}", exif=exif_block(orientation, order), **FINE.get(suffix, {}))
     photo = read(tmp_path / f"in.{suffix}")
     assert (photo.pixels.float() - rgb_pixels(upright).float()).abs().mean() < 2
     write(photo, tmp_path / f"out.{suffix}")
@@ -191,6 +200,104 @@ def test_unusual_pixels_become_8_bit_rgb(tmp_path):
     assert bilevel.greyscale
     assert set(bilevel.pixels.unique().tolist()) == {0, 255}
     assert (cmyk.pixels.float() - rgb_pixels(picture()).float()).abs().mean() < 3
+
+
+def jpeg_411():
+    """A 4:1:1 JPEG, which Pillow cannot write, and the picture in it: the blocks of a 4:2:0 file, which has as many in a unit, in another order."""
+    y, x = np.mgrid[0:32, 0:64]
+    luma = (60 + x * 2 + y).astype(np.uint8)
+    chroma = np.array([[[90, 110], [160, 140], [120, 128], [99, 170]], [[150, 90], [128, 110], [170, 140], [99, 120]]], np.uint8)  # a value a unit
+    blocks = luma.reshape(4, 8, 2, 2, 2, 8).transpose(0, 3, 1, 2, 4, 5).reshape(64, 32)
+    buffer = io.BytesIO()
+    planes = [Image.fromarray(plane) for plane in (blocks, *chroma.repeat(16, 1).repeat(16, 2))]
+    Image.merge("YCbCr", planes).save(buffer, "JPEG", quality=95, subsampling="4:2:0")
+    data = bytearray(buffer.getvalue())
+    frame = data.index(b"\xff\xc0")  # its length in two bytes, the depth, height and width, three components of name, sampling and table
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 32, 64)
+    assert data[frame + 11] == 0x22
+    data[frame + 11] = 0x41
+    return bytes(data), Image.merge("YCbCr", [Image.fromarray(plane) for plane in (luma, *chroma.repeat(8, 1).repeat(32, 2))]).convert("RGB")
+
+
+def test_every_kind_of_jpeg_is_read(tmp_path):
+    path = tmp_path / "a.jpg"
+    for mode, progressive, subsampling in product(["RGB", "L", "CMYK"], [False, True], ["4:4:4", "4:2:2", "4:2:0"]):
+        picture(mode).save(path, quality=95, progressive=progressive, subsampling=subsampling)
+        assert (read(path).pixels.float() - rgb_pixels(picture(mode)).float()).abs().mean() < 3
+    data, expected = jpeg_411()
+    path.write_bytes(data)
+    assert (read(path).pixels.float() - rgb_pixels(expected).float()).abs().mean() < 1
+
+
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # first row, column; steps
+
+
+@pytest.mark.parametrize(("depth", "mode"), [*product([8, 16], ["RGB", "RGBA", "L", "LA"])])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_every_kind_of_png_is_read(tmp_path, depth, mode, interlaced):
+    pixels = np.array(picture(mode)).reshape(HEIGHT, WIDTH, -1)
+    values = pixels.astype(">u2") * 257 if depth == 16 else pixels
+    passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
+    rows = b"".join(b"\0" + row.tobytes() for top, left, down, across in passes for row in values[top::down, left::across])
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}[mode], 0, 0, interlaced)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    photo = read(tmp_path / "a.png")
+    assert torch.equal(photo.pixels, rgb_pixels(picture(mode)))
+    assert (photo.alpha is None) == (not mode.endswith("A"))
+    assert photo.alpha is None or np.array_equal(photo.alpha, pixels[..., -1])
+
+
+@pytest.mark.parametrize("file_format", FORMATS.values())
+def test_the_content_counts_not_the_suffix(tmp_path, file_format):
+    for suffix in ("jpg", "png", "heic"):
+        picture().save(tmp_path / f"a.{suffix}", file_format)
+        assert read(tmp_path / f"a.{suffix}").format == file_format
+
+
+def test_a_gif_becomes_a_png(tmp_path):
+    colours = picture().quantize(64)
+    colours.save(tmp_path / "colours.gif", transparency=3)
+    Image.new("L", (WIDTH, HEIGHT), 7).save(tmp_path / "grey.gif")
+    photo = read(tmp_path / "colours.gif")
+    assert photo.format == read(tmp_path / "grey.gif").format == "PNG"
+    assert torch.equal(photo.pixels, rgb_pixels(colours))
+    assert torch.equal(photo.alpha == 0, torch.from_numpy(np.array(colours) == 3))
+    assert set(read(tmp_path / "grey.gif").pixels.unique().tolist()) == {7}
+
+
+@needs_heif
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_ten_bits_a_channel_become_eight(tmp_path, mode):
+    import pillow_heif
+
+    values = np.array(picture(mode)).astype(np.uint16) * 257
+    pillow_heif.encode(f"{mode};16", (WIDTH, HEIGHT), values.tobytes(), tmp_path / "a.heic", quality=-1, chroma=444)
+    assert (read(tmp_path / "a.heic").pixels.int() - rgb_pixels(picture(mode)).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("suffix", "name"), OPTIONAL.items())
+def test_alpha_is_kept_whatever_it_holds(suffix, name):
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode(Photo(rgb_pixels(picture()), name, torch.from_numpy(noise))))) as written:
+        assert np.array_equal(written.getchannel("A"), noise)
+
+
+@pytest.mark.parametrize(("suffix", "name"), OPTIONAL.items())
+def test_what_a_lossy_file_loses_is_less_than_anyone_sees(suffix, name):
+    pixels = read(SAMPLE[0]).pixels[:, :192, :256]
+    with Image.open(io.BytesIO(encode(Photo(pixels, name)))) as written:
+        error = rgb_pixels(written).double() - pixels
+    assert 10 * np.log10(255**2 / error.square().mean().item()) > 42  # dB
+
+
+@pytest.mark.parametrize("path", [SAMPLE[0], SAMPLE[9]], ids=lambda path: path.stem)
+def test_a_filtered_jpeg_takes_at_most_a_quarter_more(path):
+    photo = read(path)
+    with torch.inference_mode():
+        filtered = replace(photo, pixels=to_uint8(load_filter()(to_float(photo.pixels)[None]))[0])
+    assert not torch.equal(filtered.pixels, photo.pixels)
+    assert len(encode(filtered)) <= 1.25 * len(encode(photo))
 
 
 def test_a_jpeg_is_written_at_quality_95_without_subsampling_whatever_its_suffix(tmp_path):
@@ -236,7 +343,7 @@ def bomb():
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"plain text", "not a JPEG, PNG, WebP, TIFF or BMP picture"),
+        (b"plain text", "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"),
         (b"\xff\xd8\xff\xe0" + bytes(64), "not a JPEG"),
         (bomb(), "exceeds limit"),
     ],
@@ -250,7 +357,7 @@ def test_what_is_no_photo_is_refused_in_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [*FORMATS, "gif"])
 def test_a_truncated_file_is_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -261,7 +368,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix):
         read(path)
 
 
-@pytest.mark.parametrize("suffix", ["webp", "png", "tif"])
+@pytest.mark.parametrize("suffix", ["webp", "png", "tif", "gif", *OPTIONAL])
 def test_several_frames_are_refused(tmp_path, suffix):
     picture().save(tmp_path / f"a.{suffix}", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
     with pytest.raises(CamoError, match="2 frames"):
@@ -270,11 +377,33 @@ def test_several_frames_are_refused(tmp_path, suffix):
 
 def test_32_bit_pixels_and_other_formats_are_refused(tmp_path):
     picture("F").save(tmp_path / "float.tif")
-    picture().save(tmp_path / "gif.jpg", "GIF")
+    picture().save(tmp_path / "ppm.jpg", "PPM")
     with pytest.raises(CamoError, match="32-bit"):
         read(tmp_path / "float.tif")
     with pytest.raises(CamoError, match="not a JPEG"):
-        read(tmp_path / "gif.jpg")
+        read(tmp_path / "ppm.jpg")
+
+
+def test_an_image_sequence_is_refused(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftyphevc" + bytes(100))
+    with pytest.raises(CamoError, match="an image sequence; animated"):
+        read(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize(("brand", "package"), [(b"heic", "pillow-heif"), (b"mif1", "pillow-heif"), (b"avif", "Pillow 11.3")])
+def test_a_file_whose_package_is_missing_says_which(tmp_path, monkeypatch, brand, package):
+    monkeypatch.setattr(images, "READABLE", images.FORMATS)
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    with pytest.raises(CamoError, match=f"a.jpg': .* needs .*{package}.*: pip install"):
+        read(tmp_path / "a.jpg")
+
+
+@needs_heif
+@pytest.mark.parametrize(("primaries", "transfer"), [(9, 16), (12, 13), (1, 18)])
+def test_colours_that_pillow_would_misread_are_refused(tmp_path, primaries, transfer):
+    picture().save(tmp_path / "a.heic", color_primaries=primaries, transfer_characteristics=transfer, matrix_coefficients=6, full_range_flag=1)
+    with pytest.raises(CamoError, match="wide gamut without an ICC profile"):
+        read(tmp_path / "a.heic")
 
 
 def test_what_is_no_file_is_refused_and_does_not_block(tmp_path):
@@ -336,10 +465,10 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
 PACKET = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d" dc:title="a \xc3\xa9"/></x:xmpmeta>'
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", pytest.param("avif", marks=needs_avif)])
 def test_xmp_is_kept_and_says_upright(tmp_path, suffix):
     path, packet = tmp_path / f"a.{suffix}", PACKET % 1
-    write(Photo(rgb_pixels(picture()), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}.get(suffix, "TIFF"), xmp=PACKET % 6), path)
+    write(Photo(rgb_pixels(picture()), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}.get(suffix, "TIFF"), xmp=PACKET % 6), path)
     if suffix == "tiff":
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags[700] = packet
@@ -348,7 +477,13 @@ def test_xmp_is_kept_and_says_upright(tmp_path, suffix):
     with Image.open(tmp_path / f"b.{suffix}") as written:
         assert written.info["xmp"] == packet
     shape = rgb_pixels(picture()).shape
-    assert read(path).pixels.shape == (shape if suffix == "tiff" else (3, shape[2], shape[1]))
+    assert read(path).pixels.shape == (shape if suffix in {"tiff", "avif"} else (3, shape[2], shape[1]))
+
+
+@needs_heif
+def test_a_heics_xmp_is_kept(tmp_path):
+    write(Photo(rgb_pixels(picture()), "HEIF", xmp=PACKET % 1), tmp_path / "a.heic")
+    assert read(tmp_path / "a.heic").xmp == PACKET % 1
 
 
 def test_a_jpegs_comment_is_kept(tmp_path):

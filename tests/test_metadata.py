@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from camo import CamoError
-from camo.images import Photo, encode, read, write
+from camo import CamoError, metadata
+from camo.images import FORMATS, READABLE, Photo, encode, read, write
 from camo.metadata import SUFFIX_OF, as_format, without_location, without_metadata
 
 LATITUDE = (TiffImagePlugin.IFDRational(52123, 997), TiffImagePlugin.IFDRational(31, 7), TiffImagePlugin.IFDRational(4099, 1013))
@@ -26,7 +26,7 @@ def exif_with_location():
     return tags.tobytes()
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", *(SUFFIX_OF[name][1:] for name in ("AVIF", "HEIF") if name in READABLE)])
 def test_the_location_is_gone_from_the_bytes_and_the_rest_is_kept(tmp_path, suffix):
     file_format = {value: key for key, value in SUFFIX_OF.items()}[f".{suffix}"]
     write(Photo(PIXELS, file_format, exif=exif_with_location(), dpi=(300, 300), comment=b"in the place"), tmp_path / f"a.{suffix}")
@@ -66,7 +66,7 @@ def test_without_metadata_pixels_alpha_and_colours_remain():
     assert photo == Photo(PIXELS, "PNG", alpha, icc_profile=b"profile")  # the very tensors
 
 
-@pytest.mark.parametrize("file_format", SUFFIX_OF)
+@pytest.mark.parametrize("file_format", [name for name in SUFFIX_OF if name in READABLE])
 def test_a_photo_becomes_any_format(tmp_path, file_format):
     path = tmp_path / f"a{SUFFIX_OF[file_format]}"
     write(
@@ -91,3 +91,26 @@ def test_transparency_is_never_lost_silently(file_format):
     alpha[3, 4] = 254
     with pytest.raises(CamoError, match=f"is partly transparent, which {file_format} cannot hold"):
         as_format(Photo(PIXELS, "PNG", alpha), file_format)
+
+
+@pytest.mark.skipif("AVIF" not in READABLE, reason="Pillow without AVIF")
+def test_an_avifs_exif_is_what_it_was_less_its_orientation(tmp_path):
+    tags, note = Image.Exif(), bytes(range(256))
+    tags[ExifTags.Base.Make], tags[ExifTags.Base.Orientation] = "Maker of cameras", 1
+    tags[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: note}
+    before = tags.tobytes()
+    write(as_format(Photo(PIXELS, "JPEG", exif=before), "AVIF"), tmp_path / "a.avif")
+    after = read(tmp_path / "a.avif").exif
+    directory = before.index(b"Maker of cameras")  # all that follows the first directory is where it was
+    assert after[directory:] == before[directory:]
+    assert note in after[directory:]
+    with Image.open(tmp_path / "a.avif") as written:
+        assert ExifTags.Base.Orientation not in written.getexif()
+        assert written.getexif()[ExifTags.Base.Make] == "Maker of cameras"
+
+
+@pytest.mark.parametrize("file_format", ["AVIF", "HEIF"])
+def test_a_format_whose_package_is_missing_is_refused(monkeypatch, file_format):
+    monkeypatch.setattr(metadata, "READABLE", FORMATS)
+    with pytest.raises(CamoError, match=r"needs .*: pip install"):
+        as_format(Photo(PIXELS, "JPEG"), file_format)

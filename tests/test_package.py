@@ -243,7 +243,7 @@ def test_an_original_of_another_size_or_damaged(run: Run, capsys):
     assert run.build() == 1
     assert faults(capsys) == [
         f"'{FIRST}.jpg': its original has 640x480, not 512x384",
-        f"'{CODE}_{STEMS[1]}.jpg': {str(originals[1])!r}: not a JPEG, PNG, WebP, TIFF or BMP picture",
+        f"'{CODE}_{STEMS[1]}.jpg': {str(originals[1])!r}: not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
     ]
 
 
