@@ -10,36 +10,22 @@ import re
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camo import CamoError, processes
 from camo.files import remove_stale
+from camo.pipeline import WORKERS, Job, by_size, forward, in_order
 
 if TYPE_CHECKING:
     import torch
 
     from camo.images import Photo, PhotoFile
-    from camo.verify import Verdict, Verifier
 
 MIN_SIDE = 16  # px, the filter's smallest input
-MAX_WAITING = 200_000_000  # bytes of pixels held back at most while photos of one size gather for a batch
-WORKERS = min(8, os.cpu_count() or 1)  # threads that decode and encode
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photo on its way: the file to read, the file to write, and in between its content."""
-
-    source: Path
-    destination: Path
-    photo: Photo | None = None
-    verdict: Verdict | None = None
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -112,51 +98,6 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], 
     return jobs, kept
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable[[Job], Job], jobs: Iterator[Job], faults: list[CamoError]) -> Iterator[Job]:
-    """Work in threads, a bounded number of jobs ahead; they come out in the order they went in, less those that fail."""
-    pending = deque(pool.submit(work, job) for job in islice(jobs, WORKERS + 1))
-    while pending:
-        try:
-            yield pending.popleft().result()
-        except CamoError as error:
-            faults.append(error)
-        pending.extend(pool.submit(work, job) for job in islice(jobs, 1))
-
-
-def by_size(jobs: Iterator[Job], batch_size: int) -> Iterator[list[Job]]:
-    """Gather photos of one size into groups of ``batch_size``; smaller groups come at the end, or when too much waits."""
-    waiting: dict[torch.Size, list[Job]] = {}
-    held = 0  # bytes
-    for job in jobs:
-        size = job.photo.pixels.shape
-        waiting.setdefault(size, []).append(job)
-        held += size.numel()
-        if len(waiting[size]) == batch_size:
-            held -= batch_size * size.numel()
-            yield waiting.pop(size)
-        if held > MAX_WAITING:
-            held = 0
-            yield from waiting.values()
-            waiting.clear()
-    yield from waiting.values()
-
-
-def forward(photo_filter: torch.nn.Module, original: torch.Tensor, strength: float, exact: dict[torch.Size, bool]) -> torch.Tensor:
-    """Filter (B, 3, H, W) with the same floats for any B.
-
-    Convolutions may add up in another order for another B, and a last bit can turn a byte: so photos pass one by one until a batch of the
-    same shape was seen to give equal floats on this device; ``exact`` remembers the shapes that did, and those that did not.
-    """
-    import torch
-
-    if exact.get(original.shape):
-        return photo_filter(original, strength)
-    alone = torch.cat([photo_filter(photo, strength) for photo in original.split(1)])
-    if len(original) > 1 and original.shape not in exact:
-        exact[original.shape] = torch.equal(photo_filter(original, strength), alone)
-    return alone
-
-
 def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
     """The photo in the format and with the metadata that are to be written. Raises CamoError where the format cannot hold it."""
     from camo.metadata import as_format, without_location, without_metadata
@@ -171,33 +112,25 @@ def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
         raise CamoError(f"{str(source)!r}: {error}") from error
 
 
-def verifier(model: torch.nn.Module, args: argparse.Namespace, device: torch.device) -> Verifier:
-    """What checks each photo as the flags ask. Raises CamoError for a channel or a quality model that does not exist."""
-    from camo import biqa
-    from camo.operations import GRID
-    from camo.verify import Verifier
-
-    if args.channel not in GRID:
-        raise CamoError(f"--channel {args.channel!r}: choose one of {'; '.join(GRID)}")
-    return Verifier(model, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine)
-
-
 def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError]) -> int:
     """Do the jobs, decoding and encoding beside the filter, and return how many were done."""
     import torch
     from tqdm import tqdm
 
+    from camo import biqa
     from camo.checkpoint import SHIPPED_FILTER, load_filter
+    from camo.full_size import FullSize
     from camo.images import read, to_float, to_uint8, write
+    from camo.verify import Verifier
 
     best = f"cuda:{processes.LOCAL_RANK}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.zeros(1, device=args.device or best).device
     except (AssertionError, RuntimeError) as error:
         raise CamoError(f"--device {args.device}: cannot be used: {str(error).splitlines()[0]}") from error
-    photo_filter = load_filter(args.checkpoint or SHIPPED_FILTER, device)
+    photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, device))
     exact: dict[torch.Size, bool] = {}
-    verify = verifier(photo_filter, args, device) if args.verify else None
+    verify = Verifier(photo_filter, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine) if args.verify else None
 
     def load(job: Job) -> Job:
         photo = fitted(read(job.source), job.source, args)

@@ -22,6 +22,7 @@ from camo.attacks import Attack, Progress, Result, Scorer
 from camo.charts import labelled
 from camo.checkpoint import SHIPPED_FILTER, load_filter
 from camo.evaluate import HEADLINE, measure, summarise
+from camo.full_size import FullSize
 from camo.images import Photo, find_photos, read, to_float, to_uint8, write
 from camo.metrics import psnr
 from camo.photos import CentreCrops, list_photos
@@ -101,12 +102,12 @@ def run(args: argparse.Namespace) -> int:
 def build(args: argparse.Namespace, scorer: nn.Module) -> Iterator[tuple[str, tuple[Attack, Scorer]]]:
     """(name, (method, the scorer that it attacks)) of every row asked for, the filter first. Raises CamoError for a generator that does not load."""
     if "filter" in args.methods:
-        yield "filter", (OnePass(load_filter(SHIPPED_FILTER, args.device)), scorer)
+        yield "filter", (OnePass(FullSize(load_filter(SHIPPED_FILTER, args.device))), scorer)
     for generator in args.generator:
         name, _, file = generator.partition("=")
         if not file or name in METHODS:
             raise CamoError(f"--generator {generator}: should be NAME=FILE, with a name of its own")
-        yield name, (OnePass(load_filter(Path(file), args.device)), scorer)
+        yield name, (OnePass(FullSize(load_filter(Path(file), args.device))), scorer)
     channels = {"": scorer}
     if args.through_jpeg:
         channels[f" through JPEG {args.through_jpeg}"] = attacks.through_jpeg(scorer, args.through_jpeg)

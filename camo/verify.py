@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
+from camo import CamoError
 from camo.attacks import AdamL2
 from camo.biqa import THRESHOLD
 from camo.channel import soft_jpeg
@@ -63,9 +64,13 @@ class Verifier:
         operation: what happens to the file, one of ``camo.operations.GRID``.
         min_psnr: dB; neither a higher strength nor the optimisation goes below it.
         refine: steps of per-image optimisation where no strength protects; 0 for none.
+
+    Raises CamoError for an operation that does not exist.
     """
 
     def __init__(self, model: nn.Module, scorer: nn.Module, operation: str = "JPEG 90", min_psnr: float = 36.0, refine: int = 0) -> None:
+        if operation not in GRID:
+            raise CamoError(f"--channel {operation!r}: choose one of {'; '.join(GRID)}")
         self.model, self.scorer, self.operation = model, scorer, GRID[operation]
         self.min_psnr, self.refine = min_psnr, refine
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import infer
+from camo import pipeline
 from camo.checkpoint import save_filter
 from camo.files import atomic_write
 from camo.images import Photo, read, to_float, to_uint8
@@ -109,7 +110,7 @@ def test_batch_and_workers_change_no_byte(tmp_path, camouflage, make, monkeypatc
         make(f"in/{index}.png", *[(40, 24), (24, 40), (33, 17)][index % 3])
     assert camouflage("in") == 0
     for batch in ["2", "3", "16"]:
-        monkeypatch.setattr(infer, "WORKERS", int(batch))
+        monkeypatch.setattr(pipeline, "WORKERS", int(batch))
         assert camouflage("in", "--batch-size", batch, out=batch) == 0
         assert files(tmp_path / batch) == files(tmp_path / "out")
 
@@ -127,12 +128,12 @@ def test_a_batch_is_used_only_where_it_gives_the_same_floats():
     original = torch.full((3, 3, 16, 16), 0.5)
     exact = {}
     for _ in range(2):
-        assert torch.equal(infer.forward(steady, original, 0.5, exact), original * 0.5)
+        assert torch.equal(pipeline.forward(steady, original, 0.5, exact), original * 0.5)
     assert calls == [1, 1, 1, 3, 3]
     calls.clear()
     exact = {}
     for _ in range(2):
-        assert torch.equal(infer.forward(unsteady, original, 0.5, exact), original * 0.5)
+        assert torch.equal(pipeline.forward(unsteady, original, 0.5, exact), original * 0.5)
     assert calls == [1, 1, 1, 3, 1, 1, 1]
 
 
@@ -140,9 +141,9 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
     jobs = []
     for index in range(60):
         photo = Photo(torch.zeros(3, 16, 16 + index % 7, dtype=torch.uint8), "PNG")
-        jobs.append(infer.Job(Path(str(index)), Path(str(index)), photo))
+        jobs.append(pipeline.Job(Path(str(index)), Path(str(index)), photo))
     largest = 3 * 16 * 22
-    monkeypatch.setattr(infer, "MAX_WAITING", 10 * largest)
+    monkeypatch.setattr(pipeline, "MAX_WAITING", 10 * largest)
     taken, given, most_waiting = 0, [], 0
 
     def source():
@@ -152,7 +153,7 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
             most_waiting = max(most_waiting, taken - len(given))
             yield job
 
-    for group in infer.by_size(source(), 4):
+    for group in pipeline.by_size(source(), 4):
         assert len({job.photo.pixels.shape for job in group}) == 1
         assert len(group) <= 4
         given += group
