@@ -119,7 +119,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
             progress.set_postfix(score=f"{terms['stat/score_each'].mean().item():.1f}", psnr=f"{terms['stat/psnr'].item():.1f}", refresh=False)
         if step % config.validate_every == 0 or step == config.steps:
             if main:
-                figures, rows = validate(average.module, scorer, val_loader, device)
+                figures, rows = validate(average.module.eval(), scorer, val_loader, device)
                 progress.write(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
                 for key, value in figures.items():
                     writer.add_scalar(f"validation/{key}", value, step)

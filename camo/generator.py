@@ -5,6 +5,7 @@ then what the model sees. The residual is enlarged to the photo's own size and m
 TrustMark, 2023, and VideoSeal, 2024, do).
 """
 
+import math
 from typing import Final
 
 import torch
@@ -123,6 +124,9 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
+    Once trained (in eval mode), a residual of more than ``LOUDEST`` is scaled down to it as a whole, so that at strength 1 no photo falls below that
+    PSNR; in training, where everything begins loud, it is free.
+
     The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
     are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
 
@@ -134,12 +138,18 @@ class Filter(nn.Module):
         gain: the largest residual in luma, as a multiple of the JND; of each RGB channel, in units of 1/255, if not shaped.
         shaped: by the JND map; if not, the U-Net's channels are RGB and every pixel may change alike, as in generators without a model of the eye.
         working_area: pixels of area above which the U-Net sees a reduced copy.
+
+    Raises ValueError for a size or a gain that is no positive, finite number.
     """
 
     CHROMA: Final = 0.1
+    LOUDEST: Final = 10 ** (-39.2 / 20)  # root mean square of the residual, a PSNR of 39.2 dB
 
     def __init__(self, width: int = 48, depth: int = 1, gain: float = 6.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
         super().__init__()
+        for name, value, kind in (("width", width, int), ("depth", depth, int), ("gain", gain, int | float), ("working_area", working_area, int)):
+            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:  # NaN too
+                raise ValueError(f"{name} {value!r}: should be a positive {'number' if name == 'gain' else 'whole number'}")
         # to build it again from a checkpoint
         self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
         self.gain, self.shaped, self.working_area = gain, shaped, working_area
@@ -154,5 +164,8 @@ class Filter(nn.Module):
         size = working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
         working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
         shape = F.interpolate(self.unet(working * 2 - 1), [height, width], mode="bilinear", align_corners=False)
-        residual = F.conv2d(shape, self.colours) * self.jnd(original) if self.shaped else shape / 255
-        return (original + strength * self.gain * residual).clamp(0, 1)
+        residual = self.gain * (F.conv2d(shape, self.colours) * self.jnd(original) if self.shaped else shape / 255)
+        if self.shaped and not self.training:
+            loudness = residual.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            residual = residual * (self.LOUDEST / loudness.clamp(min=self.LOUDEST))
+        return (original + strength * residual).clamp(0, 1)

@@ -22,7 +22,7 @@ def test_photos_of_about_the_working_size_are_the_filters_alone(full_size, small
 @pytest.mark.parametrize("size", [(901, 1203), (1203, 901), (301, 3001)])
 def test_the_centre_of_a_large_photo_gets_its_own_residual_without_a_seam(full_size, small_filter, size):
     image = 0.45 + 0.1 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    second = (full_size(image) - small_filter(image)).abs().amax((0, 1))
+    second = (full_size(image) - small_filter(image, 1.15)).abs().amax((0, 1))
     height, width = min(384, size[0]), 512
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     inside = second[top : top + height, left : left + width]
