@@ -37,6 +37,8 @@ from camo.validation import validate
 def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, cpu: bool = False) -> None:
     """One run, from the start or from the ``state`` of last.pt to the end; see the module's text."""
     precision = fastest_precision(cpu) if config.precision == "auto" else config.precision
+    if precision == "fp16" and (cpu or not torch.cuda.is_available()):  # accelerate itself does not refuse
+        raise CamoError("--precision fp16: needs a GPU; choose auto, no or bf16")
     accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=config.accumulate, cpu=cpu)
     set_seed(config.seed)
     device, rank, main = accelerator.device, accelerator.process_index, accelerator.is_main_process
@@ -56,27 +58,25 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
             raise CamoError(f"--init {config.init}: a filter of {trained.arguments}, not {model.arguments}")
         model.load_state_dict(trained.state_dict())
     scorer = biqa.load(config.biqa, device)
+    biqa.require_gradient(scorer, device)
     channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
-    objective = Objective(
-        scorer,
-        perceptual.load(config.perceptual).to(device),
-        channel,
-        config.target,
-        config.slack,
-        seed=config.seed * world + rank,
-    )
+    terms = perceptual.load(config.perceptual).to(device)
+    objective = Objective(scorer, terms, channel, config.target, config.slack, seed=config.seed * world + rank)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, total_steps=math.ceil(config.steps / config.accumulate) + 1, pct_start=0.1)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     model, optimizer = accelerator.prepare(model, optimizer)
     if state:
-        accelerator.unwrap_model(model).load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        start, best, objective.weight = state["step"], state["best"], state["weight"]
+        try:
+            accelerator.unwrap_model(model).load_state_dict(state["model"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(state["scaler"])
+            start, best, objective.weight = int(state["step"]), float(state["best"]), float(state["weight"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CamoError(f"{out / 'last.pt'}: not of a run with its settings ({' '.join(str(error).split())[:160]})") from error
     batches = crops_of_process(start, config.steps, config.batch_size, rank, world)
     loader = DataLoader(Subset(crops, batches), config.batch_size, num_workers=config.workers, worker_init_fn=ignore_interrupt)
     writer = SummaryWriter(out, purge_step=start) if main else None
@@ -93,10 +93,12 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
 
     def ask_to_stop(*_: object) -> None:
         nonlocal stop
-        stop = True  # the step under way is finished, so that what is saved is whole
+        stop = True  # the steps whose gradients are added are finished, so that what is saved is whole
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
+    if main:
+        print(f"quality model: {config.biqa}; perceptual terms: {config.perceptual}; from step {start} of {config.steps}")
     progress = tqdm(loader, initial=start, total=config.steps, desc="train", disable=not main, mininterval=2)
     for step, pixels in enumerate(progress, start + 1):
         original = to_float(pixels.to(device)).contiguous(memory_format=torch.channels_last)
@@ -110,27 +112,31 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
                 accelerator.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad()
-        objective.adapt(accelerator.reduce(terms["stat/excess"], "mean").item())
+        # Signals reach the processes at different steps: they leave together.
+        excess, leave = accelerator.reduce(torch.tensor([terms["stat/excess"].item(), stop], device=device), "mean").tolist()
+        objective.adapt(excess)
         if accelerator.sync_gradients:
             schedule.step()
             average.update_parameters(accelerator.unwrap_model(model))
         if main and step % 10 == 0:
             log(writer, step, loss, terms, schedule.get_last_lr()[0])
             progress.set_postfix(score=f"{terms['stat/score_each'].mean().item():.1f}", psnr=f"{terms['stat/psnr'].item():.1f}", refresh=False)
-        if step % config.validate_every == 0 or step == config.steps:
-            if main:
-                figures, rows = validate(average.module.eval(), scorer, val_loader, device)
-                progress.write(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
-                for key, value in figures.items():
-                    writer.add_scalar(f"validation/{key}", value, step)
-                writer.add_images("validation/original_filtered_residual", rows, step)
-                if figures["merit"] > best:
-                    best = figures["merit"]
-                    save_filter(out / "best.safetensors", average.module, {"step": step, "validation": figures, "settings": config.as_json()})
+        if not accelerator.sync_gradients:
+            continue  # what is due waits: no checkpoint holds the gradients added so far
+        due = step % config.validate_every < config.accumulate or step == config.steps
+        if due and main:
+            figures, rows = validate(average.module.eval(), scorer, val_loader, device)
+            progress.write(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+            for key, value in figures.items():
+                writer.add_scalar(f"validation/{key}", value, step)
+            writer.add_images("validation/original_filtered_residual", rows, step)
+            if figures["merit"] > best:
+                best = figures["merit"]
+                save_filter(out / "best.safetensors", average.module, {"step": step, "validation": figures, "settings": config.as_json()})
+        if due or leave:
             checkpoint(step)
             accelerator.wait_for_everyone()
-        if stop:
-            checkpoint(step)
+        if leave:
             raise KeyboardInterrupt
     if main:
         writer.close()

@@ -130,7 +130,8 @@ class Frozen(nn.Module):
 def load(spec: str, device: torch.device | str = "cpu") -> Frozen:
     """Load a frozen quality model: ``bundled``, ``koncept512``, ``koncept512:FILE`` or a TorchScript ``FILE.ts``.
 
-    Raises CamoError when the name is unknown, the file is missing or damaged, its keys do not match, or a scorer breaks the interface.
+    Raises CamoError when the name is unknown, the file is missing or damaged, its keys do not match, its weights are not finite, or a scorer breaks
+    the interface.
     """
     if spec == "bundled":
         model: nn.Module = load_bundled()
@@ -143,10 +144,28 @@ def load(spec: str, device: torch.device | str = "cpu") -> Frozen:
     return Frozen(model).to(device)
 
 
+def require_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise CamoError where one of a file's tensors holds infinities or NaN."""
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            raise CamoError(f"{path}: {key} holds values that are not finite")
+
+
+def require_gradient(scorer: nn.Module, device: torch.device | str = "cpu") -> None:
+    """Raise CamoError where a scorer's score does not depend on the image in a way to train with: it detaches, rounds or fails backwards."""
+    image = _probe_images()[1:2].to(device).requires_grad_()
+    try:
+        (slope,) = torch.autograd.grad(scorer(image).sum(), image)
+    except RuntimeError as error:
+        raise CamoError(f"the quality model gives no gradient to train with ({_first_line(error)})") from error
+    if not slope.any():
+        raise CamoError("the quality model gives no gradient to train with (it is zero everywhere)")
+
+
 def load_bundled(path: Path = BUNDLED_WEIGHTS) -> BundledQuality:
     """The bundled model in float32, its batch normalisations folded into the convolutions (same scores, less time).
 
-    Raises CamoError for a missing or damaged file or other keys.
+    Raises CamoError for a missing or damaged file, other keys or weights that are not finite.
     """
     model = BundledQuality().eval()
     if not path.is_file():
@@ -155,6 +174,7 @@ def load_bundled(path: Path = BUNDLED_WEIGHTS) -> BundledQuality:
         model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
         raise CamoError(f"{path}: not weights of the bundled quality model ({_first_line(error)})") from error
+    require_finite(path, model.state_dict())
     fold_batch_norm(model.backbone)
     return model.to(memory_format=torch.channels_last)
 
@@ -182,6 +202,7 @@ def _load_koncept512(path: Path) -> KonCept512:
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load names no closed set of errors for damaged files
         raise CamoError(f"{path}: not a KonCept512 state dict ({_first_line(error)})") from error
+    require_finite(path, model.state_dict())
     return model.to(memory_format=torch.channels_last)
 
 

@@ -1,6 +1,7 @@
 """The settings of a training run: one dataclass, its flags and its presets."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -101,23 +102,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_arguments(args: argparse.Namespace, resumed: dict[str, Any] | None = None) -> TrainConfig:
     """The preset's settings with the flags given laid over them, or those of the run to resume, which no flag may contradict.
 
-    Raises CamoError for values that make no run.
+    Raises CamoError for values that make no run, and for settings of another version.
     """
     given = {setting_.name: getattr(args, setting_.name) for setting_ in fields(TrainConfig) if getattr(args, setting_.name) is not None}
     if resumed is not None and (other := [name for name, value in given.items() if resumed.get(name) != value]):
         raise CamoError(f"--{other[0].replace('_', '-')} {given[other[0]]}: the run to resume has {resumed.get(other[0])}")
     settings = (PRESETS[args.preset] | given) if resumed is None else resumed
-    config = TrainConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-    _check(config)
+    try:
+        config = TrainConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        _check(config)
+    except TypeError as error:  # an unknown setting, or one of another type
+        raise CamoError(f"the run to resume has settings of another version ({error})") from error
     return config
 
 
 def _check(config: TrainConfig) -> None:
-    for name in ("hold_out", "width", "depth", "batch_size", "accumulate", "steps", "validate_every"):
-        if getattr(config, name) < 1:
-            raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be 1 or more")
-    if not config.slack > 0:
-        raise CamoError(f"--slack {config.slack}: should be more than 0")
+    smallest = dict.fromkeys(("hold_out", "width", "depth", "batch_size", "accumulate", "steps", "validate_every"), 1) | {"workers": 0}
+    for name, least in smallest.items():
+        if getattr(config, name) < least:
+            raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be {least} or more")
+    for name in ("slack", "gain"):
+        if not 0 < getattr(config, name) < math.inf:
+            raise CamoError(f"--{name} {getattr(config, name)}: should be more than 0 and finite")
+    if config.steps % config.accumulate:  # the last gradients would be lost
+        raise CamoError(f"--steps {config.steps}: should be a multiple of --accumulate {config.accumulate}")
     if not 1 <= config.quality_low <= config.quality_high <= 100:
         raise CamoError(f"--quality-low {config.quality_low} --quality-high {config.quality_high}: should rise within 1..100")
     if min(config.crop_height, config.crop_width) < 64:

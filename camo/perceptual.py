@@ -103,7 +103,7 @@ class Offline(nn.Module):
         return torch.stack(distances).mean()
 
 
-class Unseen(nn.Module):
+class NoTerms(nn.Module):
     """No terms at all: whatever the filter's bound allows may be seen, as in the published generators that ``--preset facpa`` stands for."""
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
@@ -132,5 +132,5 @@ def load(choice: str) -> nn.Module:
     if choice not in CHOICES:
         raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
     if choice == "none":
-        return Unseen()
+        return NoTerms()
     return Offline() if choice == "offline" else Lpips(choice.removeprefix("lpips-"))

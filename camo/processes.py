@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def gather(value: Any) -> list[Any]:
         return [value]
     import torch.distributed
 
-    torch.distributed.init_process_group("gloo")
+    # Of all the processes' files, one may get the slow ones: the default of half an hour is too short to wait for it.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
     values: list[Any] = [None] * WORLD
     torch.distributed.all_gather_object(values, value)
     torch.distributed.destroy_process_group()

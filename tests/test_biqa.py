@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import center_crop, pil_to_tensor
 
 from camo import CamoError, biqa
@@ -66,12 +67,46 @@ def test_koncept512_reproduces_the_official_class(koncept512_file):
         assert scorer(image).item() == pytest.approx(expected["score"], abs=1e-4)
 
 
-def test_koncept512_sees_only_the_centre_and_there_the_top_left_cells(koncept512_file, photos):
+def test_koncept512_sees_only_the_centre(koncept512_file):
     scorer = biqa.load(f"koncept512:{koncept512_file}")
     image = torch.rand(1, 3, 500, 700)
-    changed = image.clone()
-    changed[..., :50, :] = 0
-    assert torch.equal(scorer(image), scorer(changed))
+    outside, inside = torch.zeros_like(image), image.clone()
+    outside[..., 58:442, 94:606] = image[..., 58:442, 94:606]
+    inside[..., 58:100, 94:606] = 0
+    with torch.no_grad():
+        same, here, there = scorer(image), scorer(outside), scorer(inside)
+    assert torch.equal(same, here)
+    assert not torch.allclose(same, there, atol=1e-4)
+
+
+class Recorded(torch.nn.Module):
+    """A base that gives one feature map, whatever the image: each cell of the real one sees the whole image, if only a little."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, image):
+        return self.features
+
+
+def test_koncept512_pools_only_the_top_left_cells():
+    model = biqa.KonCept512()
+    assert model.base(torch.rand(1, 3, 384, 512)).shape[-2:] == (10, 14)
+    cells = torch.rand(1, 1536, 10, 14)
+    model.base = Recorded(cells)
+    pooled = model.features(torch.rand(1, 3, 384, 512))
+    assert torch.allclose(pooled, cells[..., :8, :8].mean((2, 3)), atol=1e-6)
+    cells[..., 8:, :] = cells[..., 8:] = 9
+    assert torch.equal(model.features(torch.rand(1, 3, 384, 512)), pooled)
+
+
+def test_koncept512_weights_that_are_not_finite_are_refused(koncept512_file, tmp_path):
+    weights = torch.load(koncept512_file, weights_only=True)
+    weights["fc.8.bias"][5] = math.inf
+    torch.save(weights, tmp_path / "infinite.pth")
+    with pytest.raises(CamoError, match=r"infinite\.pth: fc\.8\.bias holds values that are not finite"):
+        biqa.load(f"koncept512:{tmp_path / 'infinite.pth'}")
 
 
 def test_koncept512_missing_says_where_to_get_it(tmp_path):
@@ -175,6 +210,27 @@ def test_torchscript_scorer_with_another_interface_is_refused_with_what_was_seen
         biqa.load(str(tmp_path / "own.ts"))
 
 
+class Rounding(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (90 * image.mean((1, 2, 3))).round()
+
+
+class Detaching(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 90 * image.detach().mean((1, 2, 3))
+
+
+def test_a_scorer_without_a_gradient_scores_but_is_refused_for_training(tmp_path):
+    for module, told in [(Rounding(), "zero everywhere"), (Detaching(), "does not require grad")]:
+        torch.jit.script(module).save(tmp_path / "own.ts")
+        scorer = biqa.load(str(tmp_path / "own.ts"))
+        assert scorer(torch.full((1, 3, 40, 30), 0.5)).tolist() == pytest.approx([45])
+        with pytest.raises(CamoError, match=f"gives no gradient to train with .*{told}"):
+            biqa.require_gradient(scorer)
+    torch.jit.script(Scorer(90.0, False)).save(tmp_path / "own.ts")
+    biqa.require_gradient(biqa.load(str(tmp_path / "own.ts")))
+
+
 @pytest.mark.parametrize("spec", ["nonsense", "koncept", "model.pt", ""])
 def test_unknown_model_names_the_choices(spec):
     with pytest.raises(CamoError, match=r"koncept512:FILE or FILE\.ts"):
@@ -197,8 +253,14 @@ def test_damaged_bundled_weights_are_refused(tmp_path, damage):
     elif damage == "text":
         path.write_text("hello")
     else:
-        from safetensors.torch import save_file
-
         save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(CamoError, match=r"biqa\.safetensors: not weights"):
         biqa.load_bundled(path)
+
+
+def test_bundled_weights_that_are_not_finite_are_refused(tmp_path):
+    weights = load_file(biqa.BUNDLED_WEIGHTS)
+    weights["head.3.bias"][0] = math.nan
+    save_file(weights, tmp_path / "biqa.safetensors")
+    with pytest.raises(CamoError, match=r"biqa\.safetensors: head\.3\.bias holds values that are not finite"):
+        biqa.load_bundled(tmp_path / "biqa.safetensors")

@@ -1,11 +1,14 @@
 import json
+import math
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from camo import CamoError
-from camo.checkpoint import SHIPPED_FILTER, load_filter, load_state, read_provenance, save_filter, save_state
+from camo import CamoError, biqa
+from camo.checkpoint import SHIPPED_FILTER, STATE_KEYS, load_filter, load_state, read_provenance, save_filter, save_state, sha256
+from camo.images import jpeg_roundtrip, read, to_float, to_uint8
+from camo.metrics import psnr
 
 
 def test_round_trip(tmp_path, small_filter, photos):
@@ -28,7 +31,13 @@ def test_shipped_filter_says_how_it_was_trained():
 
 def damaged(path, kind):
     tensors = {key: value.clone() for key, value in load_file(path).items()}  # load_file maps the file that is about to be damaged
-    header = {"arguments": json.dumps({"width": 8, "depth": 1, "gain": 3.0, "working_area": 196608}), "provenance": "{}"}
+    arguments = {"width": 8, "depth": 1, "gain": 3.0, "working_area": 196608}
+
+    def save(tensors, arguments):
+        """With the right hash, so that it is not what gives the damage away."""
+        text = json.dumps(arguments)
+        save_file(tensors, path, metadata={"arguments": text, "provenance": "{}", "sha256": sha256(text, tensors)})
+
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:-50])
     elif kind == "empty":
@@ -39,24 +48,83 @@ def damaged(path, kind):
         save_file(tensors, path)
     elif kind == "missing key":
         tensors.popitem()
-        save_file(tensors, path, metadata=header)
+        save(tensors, arguments)
     elif kind == "other shape":
-        save_file(tensors, path, metadata=header | {"arguments": header["arguments"].replace("8", "16", 1)})
+        save(tensors, arguments | {"width": 16})
     elif kind == "unknown argument":
-        save_file(tensors, path, metadata=header | {"arguments": '{"colour": 1}'})
+        save(tensors, {"colour": 1})
     elif kind == "nan":
         tensors["unet.out.bias"][3] = float("nan")
-        save_file(tensors, path, metadata=header)
+        save(tensors, arguments)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "pickle", "no header", "missing key", "other shape", "unknown argument", "nan"])
-def test_damaged_checkpoint_is_one_clear_line(tmp_path, small_filter, kind):
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        *(("truncated", "not a safetensors file"), ("empty", "not a safetensors file"), ("pickle", "not a safetensors file")),
+        *(("no header", "no hash"), ("missing key", "Missing key"), ("other shape", "size mismatch"), ("unknown argument", "colour")),
+        ("nan", r"unet\.out\.bias holds values that are not finite"),
+    ],
+)
+def test_damaged_checkpoint_is_one_clear_line(tmp_path, small_filter, kind, told):
     path = tmp_path / "filter.safetensors"
     save_filter(path, small_filter, {})
     damaged(path, kind)
-    with pytest.raises(CamoError, match=r"filter\.safetensors: ") as caught:
+    with pytest.raises(CamoError, match=rf"filter\.safetensors: .*{told}") as caught:
         load_filter(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["weight", "arguments", "hash"])
+def test_one_changed_byte_is_one_clear_line(tmp_path, small_filter, where):
+    path = tmp_path / "filter.safetensors"
+    save_filter(path, small_filter, {})
+    content = bytearray(path.read_bytes())
+    if where == "weight":
+        content[-2] ^= 1  # a small change of one number
+    elif where == "arguments":  # 6.0 to 9.0, which would make another filter
+        content[content.index(b"6.0", content.index(b"gain"))] = ord("9")
+    else:
+        place = content.index(b'"sha256":"') + len(b'"sha256":"')
+        content[place] = ord("a") if content[place] != ord("a") else ord("b")
+    path.write_bytes(content)
+    with pytest.raises(CamoError, match=r"filter\.safetensors: damaged: .*hash"):
+        load_filter(path)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *({"gain": math.nan}, {"gain": math.inf}, {"gain": -1.0}, {"gain": "6"}, {"gain": True}),
+        *({"width": 8.0}, {"width": 0}, {"width": None}, {"working_area": 0}, {"working_area": -5}, {"working_area": math.inf}),
+    ],
+)
+def test_arguments_that_make_no_filter_are_one_clear_line(tmp_path, small_filter, argument):
+    path = tmp_path / "filter.safetensors"
+    small_filter.arguments |= argument
+    save_filter(path, small_filter, {})
+    with pytest.raises(CamoError, match=rf"filter\.safetensors: .*{next(iter(argument))} .*: should be a positive"):
+        load_filter(path)
+
+
+def test_a_checkpoint_is_readable_as_any_new_file(tmp_path, small_filter):
+    save_filter(tmp_path / "filter.safetensors", small_filter, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "filter.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("cut", [(384, 512), (321, 481)])
+def test_the_shipped_filter_protects(cut):
+    files = sorted((SHIPPED_FILTER.parent.parent / "data" / "sample" / "test").glob("*.jpg"))[::4]
+    original = torch.stack([to_float(read(file).pixels[:, : cut[0], : cut[1]]) for file in files])
+    with torch.no_grad():
+        filtered = to_float(to_uint8(load_filter()(original)))
+        scorer = biqa.load("bundled")
+        clean, after = (scorer(jpeg_roundtrip(image, 90)) for image in (original, filtered))
+    assert len(files) == 8
+    assert (clean > biqa.THRESHOLD).all()
+    assert (after < biqa.THRESHOLD).sum() >= 7
+    assert psnr(original, filtered).mean() >= 38
 
 
 def test_missing_checkpoint(tmp_path):
@@ -66,13 +134,19 @@ def test_missing_checkpoint(tmp_path):
 
 def test_training_state_round_trip_and_refusals(tmp_path):
     path = tmp_path / "last.pt"
-    save_state(path, step=3, config={"seed": 1}, model={"w": torch.ones(2)})
+    whole = dict.fromkeys(STATE_KEYS) | {"step": 3, "config": {"seed": 1}, "model": {"w": torch.ones(2)}}
+    save_state(path, **whole)
     assert load_state(path)["step"] == 3
     with pytest.raises(CamoError, match="nothing to resume from"):
         load_state(tmp_path / "absent.pt")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CamoError, match="cannot be resumed from"):
         load_state(path)
-    torch.save([1], path)
-    with pytest.raises(CamoError, match="not the state of a training run"):
+    for other in ([1], {"model": {}}, {"config": 5}):
+        torch.save(other, path)
+        with pytest.raises(CamoError, match=r"not the state of a training run$"):
+            load_state(path)
+    del whole["average"], whole["scaler"]
+    save_state(path, **whole)
+    with pytest.raises(CamoError, match=r"last\.pt: not the state of a training run of this version \(without average, scaler\)"):
         load_state(path)

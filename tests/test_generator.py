@@ -4,6 +4,7 @@ import torch
 from camo.biqa import load_bundled
 from camo.generator import Filter
 from camo.jnd import JustNoticeableDifference
+from camo.metrics import psnr
 from camo.trunk import Bottleneck, Trunk
 
 
@@ -21,12 +22,37 @@ def test_shipped_size_is_small():
 
 
 def test_residual_is_bounded_by_the_jnd(small_filter, photos):
+    small_filter.train()  # as loud as it likes
     middle = 0.25 + 0.5 * photos  # far from the clamp
     luma, red = (residual := small_filter(middle) - middle).mul(small_filter.jnd.luma).sum(1, keepdim=True), residual[:, :1]
     bound = small_filter.gain * small_filter.jnd(middle)
     assert (luma.abs() <= bound + 1e-5).all()
     assert ((red - luma).abs() <= 1.402 * small_filter.CHROMA * bound + 1e-5).all()
     assert (red - luma).abs().max() > 0.1 * bound.max()
+
+
+def test_a_trained_filter_is_never_louder_than_39_db(small_filter, photos):
+    middle = 0.25 + 0.5 * photos
+    capped, free = small_filter(middle), small_filter.train()(middle)
+    assert psnr(middle, free).max() < 39.2
+    assert psnr(middle, capped).tolist() == pytest.approx([39.2] * len(photos), abs=0.01)
+    loud = free - middle
+    loudness = loud.square().mean((1, 2, 3), keepdim=True).sqrt()
+    assert torch.allclose(capped - middle, loud * Filter.LOUDEST / loudness, atol=1e-6)  # scaled as a whole, not cut
+
+
+def test_a_trained_filter_that_is_quiet_enough_is_left_as_it_is(small_filter, photos):
+    small_filter.gain /= 100
+    middle = 0.25 + 0.5 * photos
+    quiet, free = small_filter(middle), small_filter.train()(middle)
+    assert psnr(middle, free).min() > 45
+    assert torch.allclose(quiet, free, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "value"), [("width", 0), ("width", 8.0), ("depth", 0), ("gain", float("nan")), ("gain", 0.0), ("working_area", -1)])
+def test_sizes_that_make_no_filter_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"{name} {value}: should be a positive"):
+        Filter(**{name: value})
 
 
 def test_unshaped_residual_is_bounded_everywhere_alike(photos):

@@ -1,5 +1,4 @@
 import sys
-import types
 
 import pytest
 import torch
@@ -124,8 +123,10 @@ def test_unknown_terms_name_the_choices():
 
 
 def test_lpips_is_not_imported_for_the_offline_terms(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", types.ModuleType("lpips"))
+    monkeypatch.setitem(sys.modules, "lpips", None)
     perceptual.load("offline")
+    with pytest.raises(ImportError):
+        perceptual.load("lpips-alex")
 
 
 def test_psnr_and_ssim_on_known_cases(photos):

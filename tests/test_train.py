@@ -2,16 +2,18 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 import train
-from camo import CamoError
+from camo import CamoError, processes
 from camo.checkpoint import load_filter, load_state, read_provenance
 from camo.config import PRESETS, TrainConfig, add_arguments, from_arguments
 
@@ -62,9 +64,9 @@ def test_a_run_writes_what_infer_and_resume_need(folder, tmp_path):
     assert any(file.name.startswith("events") for file in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_resumed_equals_undisturbed_bit_for_bit(folder, tmp_path, monkeypatch, accumulate):
-    config = tiny(folder, accumulate=accumulate, validate_every=2)
+@pytest.mark.parametrize(("accumulate", "validate_every"), [(1, 2), (2, 3)])  # with 2, a validation is due between two steps that belong together
+def test_resumed_equals_undisturbed_bit_for_bit(folder, tmp_path, monkeypatch, accumulate, validate_every):
+    config = tiny(folder, accumulate=accumulate, validate_every=validate_every)
     train.train(config, tmp_path / "whole", cpu=True)
     save = train.save_state
 
@@ -77,11 +79,42 @@ def test_resumed_equals_undisturbed_bit_for_bit(folder, tmp_path, monkeypatch, a
     with pytest.raises(RuntimeError, match="power cut"):
         train.train(config, tmp_path / "cut", cpu=True)
     monkeypatch.setattr(train, "save_state", save)
-    train.train(config, tmp_path / "cut", load_state(tmp_path / "cut" / "last.pt"), cpu=True)
+    state = load_state(tmp_path / "cut" / "last.pt")
+    assert state["step"] == (2 if accumulate == 1 else 4)
+    train.train(config, tmp_path / "cut", state, cpu=True)
     whole, cut = (load_state(tmp_path / name / "last.pt") for name in ("whole", "cut"))
     assert whole["best"] == cut["best"]
     assert equal(whole["model"], cut["model"])
     assert equal(whole["average"], cut["average"])
+
+
+@pytest.mark.parametrize("asked", [3, 4])
+def test_a_stop_waits_for_the_steps_that_belong_together(folder, tmp_path, monkeypatch, asked):
+    config = tiny(folder, accumulate=2)
+    train.train(config, tmp_path / "whole", cpu=True)
+    forward = train.Objective.forward
+
+    def forward_and_ask(self, original, filtered, step):
+        if step + 1 == asked:
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(self, original, filtered, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Objective, "forward", forward_and_ask)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path / "cut", cpu=True)
+    state = load_state(tmp_path / "cut" / "last.pt")
+    assert state["step"] == 4
+    train.train(config, tmp_path / "cut", state, cpu=True)
+    whole, cut = (load_state(tmp_path / name / "last.pt") for name in ("whole", "cut"))
+    assert whole["step"] == cut["step"] == 6
+    assert equal(whole["model"], cut["model"])
+    assert equal(whole["average"], cut["average"])
+
+
+def test_a_run_says_which_terms_it_minimises(folder, tmp_path, capsys):
+    train.train(tiny(folder, steps=1, perceptual="none"), tmp_path, cpu=True)
+    assert "quality model: bundled; perceptual terms: none" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
@@ -100,6 +133,31 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_terms(folder, tmp_path, m
     monkeypatch.setattr(train.biqa, "load", lambda spec, device: Broken())
     with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, pixels \d"):
         train.train(tiny(folder), tmp_path, cpu=True)
+
+
+class Blind(torch.nn.Module):
+    def forward(self, image):
+        return 50 + 0 * image.mean((1, 2, 3))
+
+
+def test_a_scorer_without_a_gradient_is_refused_before_the_first_step(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.biqa, "load", lambda spec, device: Blind())
+    with pytest.raises(CamoError, match="gives no gradient to train with"):
+        train.train(tiny(folder), tmp_path, cpu=True)
+
+
+def test_half_precision_needs_a_device_that_has_it(folder, tmp_path):
+    with pytest.raises(CamoError, match="--precision fp16: needs a GPU"):
+        train.train(tiny(folder, precision="fp16"), tmp_path, cpu=True)
+
+
+def test_a_state_that_does_not_fit_its_settings_is_refused(folder, tmp_path):
+    train.train(tiny(folder, steps=1), tmp_path, cpu=True)
+    state = load_state(tmp_path / "last.pt")
+    for changed in [{"model": {}}, {"optimizer": 3}, {"step": None}, {"schedule": None}]:
+        with pytest.raises(CamoError, match=r"last\.pt: not of a run with its settings") as caught:
+            train.train(tiny(folder, steps=2), tmp_path, state | changed, cpu=True)
+        assert "\n" not in str(caught.value)
 
 
 def parse(*words):
@@ -125,6 +183,10 @@ def test_presets_and_flags(folder):
         (["--quality-low", "96"], "--quality-low 96 --quality-high 95"),
         (["--crop-height", "32"], "320x32"),
         (["--slack", "0"], "--slack 0.0"),
+        (["--slack", "nan"], "--slack nan"),
+        (["--gain", "-1"], "--gain -1.0"),
+        (["--workers", "-1"], "--workers -1: should be 0 or more"),
+        (["--steps", "5", "--accumulate", "2"], "--steps 5: should be a multiple of --accumulate 2"),
         (["--data", "nowhere"], "nowhere: no such folder"),
     ],
 )
@@ -138,6 +200,12 @@ def test_resume_takes_the_settings_of_the_run(folder):
     assert from_arguments(parse(), config.as_json()) == config
     with pytest.raises(CamoError, match="--seed 4: the run to resume has 0"):
         from_arguments(parse("--seed", "4"), config.as_json())
+
+
+@pytest.mark.parametrize("other", [{"colour": 1}, {"steps": "many"}, {"data": 5}])
+def test_settings_of_another_version_are_not_resumed(folder, other):
+    with pytest.raises(CamoError, match="settings of another version"):
+        from_arguments(parse(), tiny(folder).as_json() | other)
 
 
 def command(folder, out, *extra, **changes):
@@ -172,14 +240,68 @@ def test_interrupt_leaves_a_resumable_run(folder, tmp_path, number):
     assert "holds a run already" in again.stderr
 
 
-def test_two_processes(folder, tmp_path):
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_cpu_threads_per_process", "1"]
-    # Ranks 0 and 1 see the crops that a single process with twice the batch sees.
-    run = subprocess.run([sys.executable, *launch, *command(folder, tmp_path / "two")], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert load_state(tmp_path / "two" / "last.pt")["step"] == 6
-    figures = json.loads(run.stdout.strip().splitlines()[-1])
-    assert Path(figures["best"]).is_file()
+def start_two(words):
+    """Two processes of a group, as torchrun starts them. (``accelerate launch --cpu --num_processes 2`` starts only one on one machine.)"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *words],
+            **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(folder, tmp_path):
+    # The crops are the same. The channel is drawn for each process, and the error of the pixels is a root over the batch: without these.
+    # One movement of the weights: AdamW moves them by the sign of even the smallest gradient, so that rounding makes later ones differ.
+    settings = {"channel": "none", "perceptual": "none", "accumulate": 2, "steps": 2}
+    first, second = start_two(command(folder, tmp_path / "two", **settings))
+    (told, fault), (_, other_fault) = first.communicate(timeout=300), second.communicate(timeout=300)
+    assert (first.returncode, second.returncode) == (0, 0), fault + other_fault
+    assert Path(json.loads(told.strip().splitlines()[-1])["best"]).is_file()
+    train.train(tiny(folder, **settings | {"batch_size": 4}), tmp_path / "one", cpu=True)
+    train.train(tiny(folder, **settings), tmp_path / "half", cpu=True)
+    two, one, half = (load_state(tmp_path / name / "last.pt") for name in ("two", "one", "half"))
+    assert two["step"] == one["step"] == 2
+
+    def apart(state):
+        """Relative difference of the gradients from those of the one process; mean difference of the weights."""
+        ours, theirs = (torch.cat([value["exp_avg"].flatten() for value in each["optimizer"]["state"].values()]) for each in (one, state))
+        weights = torch.cat([(state["model"][key] - value).abs().flatten() for key, value in one["model"].items()])
+        return ((ours - theirs).norm() / ours.norm()).item(), weights.mean().item()
+
+    assert apart(two)[0] < 1e-4
+    assert apart(two)[1] < 1e-2 * apart(half)[1]
+    assert apart(half)[0] > 0.1
+
+
+def test_a_stop_told_to_one_of_two_processes_stops_both_at_one_step(folder, tmp_path):
+    processes_ = start_two(command(folder, tmp_path, steps=100_000, validate_every=100_000, batch_size=1, channel="none", perceptual="none"))
+    events = tmp_path.glob("events*")
+    while not any(events) and all(process.poll() is None for process in processes_):
+        time.sleep(0.2)
+        events = tmp_path.glob("events*")
+    time.sleep(3)
+    processes_[1].send_signal(signal.SIGTERM)
+    for process in processes_:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 130, told
+    assert load_state(tmp_path / "last.pt")["step"] >= 1
+
+
+def test_processes_wait_for_each_other_for_days(monkeypatch):
+    begun = {}
+    monkeypatch.setattr(processes, "WORLD", 2)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: begun.update(backend=backend, timeout=timeout))
+    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "other"]))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    assert processes.gather("mine") == ["mine", "other"]
+    assert begun == {"backend": "gloo", "timeout": timedelta(days=7)}
 
 
 def test_crops_of_processes_neither_overlap_nor_leave_out():
