@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import make_photos, run_infer, tell
+from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
 from camo.checkpoint import load_filter
 
@@ -18,16 +18,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="photos (default: 200)")
     parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
     parser.add_argument("--batches", nargs="+", type=int, default=[1], help="photos filtered together (default: 1)")
+    add_device(parser)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
-    model = load_filter()
+    model = load_filter(device=args.device)
     rows = []
     for size, batch in product(args.sizes, args.batches):
         width, height = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
             make_photos(Path(folder, "in"), args.count, (width, height))
-            whole, peak = run_infer(Path(folder, "in"), "--out", Path(folder, "out"), "--batch-size", str(batch), "--device", "cpu")
-        bare = sum(seconds_each(model, torch.rand(batch, 3, height, width), args.count // batch))
+            command = (Path(folder, "in"), "--out", Path(folder, "out"), "--batch-size", batch, "--device", args.device)
+            whole, peak = run_infer(*command)
+        bare = sum(seconds_each(model, torch.rand(batch, 3, height, width, device=args.device), args.count // batch))
         rows.append(
             {
                 "size": size,
@@ -39,7 +41,7 @@ def main() -> None:
                 "peak GB": peak,
             }
         )
-    tell("throughput", rows, args.json)
+    tell("throughput", rows, args.json, args.device)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from camo import CamoError, __version__
+from camo.files import reason
 
 VERBS = {
     "score": ("camo.score", "score photos with a quality model, before and after JPEG"),
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m camo {verb}", description=VERBS[verb][1])
     module.add_arguments(parser)
     args = parser.parse_args(argv[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be valid Unicode; sys.stderr is so by itself
     try:
         return module.run(args)
     except CamoError as error:
@@ -43,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would fail and tell of it
+        return 1
+    except OSError as error:
+        place = f"{str(error.filename)!r}: " if error.filename else ""
+        print(f"error: {place}{reason(error)}", file=sys.stderr)
         return 1
 
 

@@ -21,11 +21,13 @@ from camo import CamoError, __version__, attacks, biqa
 from camo.attacks import Attack, Progress, Result, Scorer
 from camo.charts import labelled
 from camo.checkpoint import SHIPPED_FILTER, load_filter
-from camo.evaluate import HEADLINE, measure, summarise
+from camo.evaluate import measure, sha256, summarise, weights_of
 from camo.full_size import FullSize
 from camo.images import Photo, find_photos, read, to_float, to_uint8, write
 from camo.metrics import psnr
 from camo.photos import CentreCrops, list_photos
+from camo.report import HEADLINE, percent
+from camo.score import UNSCORABLE, check_device, jpeg_quality, said
 
 PER_IMAGE = ("cw", "cw-jnd", "pgd", "adam", "color")
 METHODS = ("filter", *PER_IMAGE, "universal")
@@ -52,11 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="M", help=f"of {', '.join(METHODS)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="folder for compare.json, table.csv, plot.svg and every method's files")
     parser.add_argument("--generator", nargs="+", default=[], metavar="NAME=FILE", help="more trained generators to stand beside the shipped filter")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only; per-image methods are slow")
-    parser.add_argument("--through-jpeg", type=int, metavar="Q", help="also run the per-image methods with this JPEG quality in their loop")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N photos only; per-image methods are slow")
+    parser.add_argument(
+        "--through-jpeg", type=jpeg_quality, metavar="Q", help="also run the per-image methods with this JPEG quality, 1..100, in their loop"
+    )
     parser.add_argument("--biqa", default="bundled", help="bundled, koncept512[:FILE] or FILE.ts (default: bundled)")
     parser.add_argument("--dev", type=Path, default=Path("data/sample/dev"), help="photos to train universal on (default: data/sample/dev)")
-    parser.add_argument("--batch-size", type=int, default=4, help="photos of one size attacked together (default: 4)")
+    parser.add_argument("--batch-size", type=positive, default=4, help="photos of one size attacked together (default: 4)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results that --out holds already")
     defaults, attack = attacks.CarliniWagner(), parser.add_argument_group("Carlini-Wagner, as the task's team ran it")
@@ -65,18 +69,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("binary_search_steps", "max_iterations", "learning_rate", "initial_const", "confidence"):
         value = getattr(defaults, name)
-        attack.add_argument(f"--cw-{name.replace('_', '-')}", type=type(value), default=value, metavar="X", help=f"(default: {value:g})")
+        kind = positive if isinstance(value, int) else float
+        attack.add_argument(f"--cw-{name.replace('_', '-')}", type=kind, default=value, metavar="X", help=f"(default: {value:g})")
     attack.add_argument("--cw-no-abort-early", action="store_true", help="run every descent to its end")
     other = parser.add_argument_group("the other per-image methods")
-    other.add_argument("--steps", type=int, default=60, help="of pgd, adam and color (default: 60)")
+    other.add_argument("--steps", type=positive, default=60, help="of pgd, adam and color (default: 60)")
     other.add_argument("--target", type=float, default=attacks.AdamL2().target, help="score that adam and color aim below (default: 30)")
     other.add_argument("--epsilon", type=float, default=4.0, help="largest change of pgd and universal, in units of 1/255 (default: 4)")
+
+
+def positive(text: str) -> int:
+    """Parse a number of 1 or more; argparse tells the user when it is none."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
     """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read."""
     if (args.out / "compare.json").exists() and not args.overwrite:
         raise CamoError(f"{args.out}: holds results already; give --overwrite or another --out")
+    check_device(args.device)
     faults: list[str] = []
     photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], faults)
     for fault in faults:
@@ -85,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise CamoError(f"{args.photos[0]}: no photo to compare on")
     originals = [to_float(photo.pixels) for photo in photos.values()]
     scorer = biqa.load(args.biqa, args.device)
+    args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is told before the work
     methods = dict(build(args, scorer))  # trains universal, so it comes after what can be refused at once
     rows: list[dict[str, Any]] = []
     for name, (attack, seen) in methods.items():
@@ -93,21 +108,28 @@ def run(args: argparse.Namespace) -> int:
         if rows and rows[0]["method"] == "filter":
             versions[f"{name} at the filter's PSNR"] = at_distortion(originals, changed, rows[0]["psnr"])
         for version, images in versions.items():
-            rows.append({"method": version, "seconds": seconds, **measured(version, photos, images, scorer, args)})
-            print_row(rows[-1], rows[0])
+            times = {"seconds": seconds, "times_the_first": seconds / rows[0]["seconds"] if rows else 1.0}
+            rows.append({"method": version, **times, **measured(version, photos, images, scorer, args)})
+            print_row(rows[-1], first=len(rows) == 1)
     save(args, rows)
     return 1 if faults else 0
 
 
-def build(args: argparse.Namespace, scorer: nn.Module) -> Iterator[tuple[str, tuple[Attack, Scorer]]]:
-    """(name, (method, the scorer that it attacks)) of every row asked for, the filter first. Raises CamoError for a generator that does not load."""
-    if "filter" in args.methods:
-        yield "filter", (OnePass(FullSize(load_filter(SHIPPED_FILTER, args.device))), scorer)
+def checkpoints(args: argparse.Namespace) -> dict[str, Path]:
+    """The files of the trained generators by the names of their rows. Raises CamoError for one without a name of its own."""
+    files = {"filter": SHIPPED_FILTER} if "filter" in args.methods else {}
     for generator in args.generator:
         name, _, file = generator.partition("=")
-        if not file or name in METHODS:
+        if not file or name in METHODS or name in files:
             raise CamoError(f"--generator {generator}: should be NAME=FILE, with a name of its own")
-        yield name, (OnePass(FullSize(load_filter(Path(file), args.device))), scorer)
+        files[name] = Path(file)
+    return files
+
+
+def build(args: argparse.Namespace, scorer: nn.Module) -> Iterator[tuple[str, tuple[Attack, Scorer]]]:
+    """(name, (method, the scorer that it attacks)) of every row asked for, the filter first. Raises CamoError for a generator that does not load."""
+    for name, file in checkpoints(args).items():
+        yield name, (OnePass(FullSize(load_filter(file, args.device))), scorer)
     channels = {"": scorer}
     if args.through_jpeg:
         channels[f" through JPEG {args.through_jpeg}"] = attacks.through_jpeg(scorer, args.through_jpeg)
@@ -118,7 +140,9 @@ def build(args: argparse.Namespace, scorer: nn.Module) -> Iterator[tuple[str, tu
     if "universal" in args.methods:
         crops = DataLoader(CentreCrops(list_photos([args.dev]), (384, 512)), batch_size=8)
         batches = [to_float(pixels).to(args.device) for pixels in crops]
-        yield "universal", (attacks.Universal(attacks.universal(scorer, batches, args.epsilon)), scorer)
+        with tqdm(desc="universal, training", unit="epoch", disable=None) as bar:
+            perturbation = attacks.universal(scorer, batches, args.epsilon, progress=telling(bar))
+        yield "universal", (attacks.Universal(perturbation), scorer)
 
 
 def per_image(method: str, args: argparse.Namespace) -> Iterator[tuple[str, Attack]]:
@@ -148,7 +172,7 @@ def read_all(paths: Sequence[Path], faults: list[str]) -> dict[Path, Photo]:
     photos: dict[Path, Photo] = {}
     for path in paths:
         if twin := next((other for other in photos if other.stem == path.stem), None):
-            raise CamoError(f"{path}: would be written to the same file as {twin}")
+            raise CamoError(f"{str(path)!r}: would be written to the same file as {str(twin)!r}")
         try:
             photos[path] = read(path)
         except CamoError as error:
@@ -157,19 +181,35 @@ def read_all(paths: Sequence[Path], faults: list[str]) -> dict[Path, Photo]:
 
 
 def apply(attack: Attack, scorer: Scorer, originals: Sequence[Tensor], batch_size: int, device: str, name: str) -> tuple[list[Tensor], float]:
-    """Changed photos, (3, H, W) on the CPU each, and seconds a photo; neighbours of one size go together. One pass is timed photo by photo."""
+    """Changed photos, (3, H, W) on the CPU each, and seconds a photo; neighbours of one size go together. One pass is timed photo by photo.
+
+    Raises CamoError for photos that the method or the scorer refuses, or that do not fit into memory.
+    """
+    try:
+        return _apply(attack, scorer, originals, batch_size, device, name)
+    except (*UNSCORABLE, ValueError) as error:
+        raise CamoError(f"{name}: cannot be run: {said(error)}") from error
+
+
+def _apply(attack: Attack, scorer: Scorer, originals: Sequence[Tensor], batch_size: int, device: str, name: str) -> tuple[list[Tensor], float]:
     if isinstance(attack, OnePass):
-        attack(scorer, originals[0][None].to(device))  # the first pass allocates and compiles; it is not what a folder costs
+        # The first pass allocates and compiles, which is not what a folder costs; a GPU has done it only when the result is here.
+        attack(scorer, originals[0][None].to(device)).images.cpu()
         batch_size = 1
     changed: list[Tensor] = []
     with tqdm(total=len(originals), desc=name, unit="photo", disable=None) as progress:
         start = time.perf_counter()
         for _, group in groupby(originals, key=lambda image: image.shape):
             for batch in torch.stack(list(group)).split(batch_size):
-                changed += attack(scorer, batch.to(device)).images.cpu()
+                changed += attack(scorer, batch.to(device), telling(progress)).images.cpu()
                 progress.update(len(batch))
         seconds = (time.perf_counter() - start) / len(originals)
     return changed, seconds
+
+
+def telling(bar: tqdm) -> Progress:
+    """Show the steps of a method beside a progress bar."""
+    return lambda step, steps: bar.set_postfix_str(f"step {step}/{steps}")
 
 
 def at_distortion(originals: Sequence[Tensor], changed: Sequence[Tensor], wanted: float) -> list[Tensor]:
@@ -205,26 +245,31 @@ def measured(name: str, photos: dict[Path, Photo], images: Sequence[Tensor], sco
     return summarise(figures, HEADLINE, biqa.THRESHOLD)
 
 
-def print_row(row: dict[str, Any], first: dict[str, Any]) -> None:
+def print_row(row: dict[str, Any], first: bool) -> None:
     """A line of the table, with its head before the first."""
-    if row is first:
+    if first:
         print(f"{'method':44} " + "  ".join(HEADLINE) + "  PSNR dB    SSIM  worst patch  s a photo  times the first")
-    rates = "  ".join(f"{row['operations'][name]['protected']:7.1%}" for name in HEADLINE)
+    rates = "  ".join(f"{percent(row['operations'][name]['protected']):>7}" for name in HEADLINE)
     visible = f"{row['psnr']:7.2f}  {row['ssim']:.4f}  {row['worst_patch_psnr']:11.2f}"
-    print(f"{row['method']:44} {rates}  {visible}  {row['seconds']:9.3f}  {row['seconds'] / first['seconds']:15.1f}", flush=True)
+    print(f"{row['method']:44} {rates}  {visible}  {row['seconds']:9.3f}  {row['times_the_first']:15.1f}", flush=True)
 
 
 def save(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """Write compare.json (settings and all figures), table.csv and plot.svg."""
     settings = {"camo": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    settings["biqa_sha256"] = sha256(weights_of(args.biqa))
+    settings["checkpoints_sha256"] = {name: sha256(file) for name, file in checkpoints(args).items()}
     settings |= {name: value if isinstance(value, int | float | bool | None) else str(value) for name, value in vars(args).items()}
-    (args.out / "compare.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
-    with (args.out / "table.csv").open("w", newline="") as file:
+    (args.out / "compare.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1, allow_nan=False) + "\n")
+    with (args.out / "table.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", *HEADLINE, "psnr", "ssim", "worst_patch_psnr", "seconds"])
+        writer.writerow(["method", *HEADLINE, "psnr", "ssim", "worst_patch_psnr", "seconds", "times_the_first"])
         for row in rows:
             rates = [row["operations"][name]["protected"] for name in HEADLINE]
-            writer.writerow([row["method"], *rates, row["psnr"], row["ssim"], row["worst_patch_psnr"], row["seconds"]])
-    points = {row["method"]: (row["psnr"], 100 * row["operations"][HEADLINE[0]]["protected"]) for row in rows if "at the" not in row["method"]}
-    (args.out / "plot.svg").write_text(labelled(points, "PSNR dB", "% protected at JPEG 90"))
+            writer.writerow([row["method"], *rates, *(row[name] for name in ("psnr", "ssim", "worst_patch_psnr", "seconds", "times_the_first"))])
+    shares = {row["method"]: (row["psnr"], row["operations"][HEADLINE[0]]["protected"]) for row in rows if "at the" not in row["method"]}
+    points = {name: (decibels, 100 * share) for name, (decibels, share) in shares.items() if share is not None}
+    if points:  # no clean photo may have scored high
+        drawing = labelled(points, "PSNR dB", f"% protected at {HEADLINE[0]}")
+        (args.out / "plot.svg").write_text(drawing, encoding="utf-8", errors="backslashreplace")
     print(f"results: {args.out / 'compare.json'}")

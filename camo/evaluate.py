@@ -4,10 +4,9 @@ import argparse
 import csv
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,13 +18,17 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from camo import CamoError, __version__, biqa, perceptual
-from camo.images import find_photos, read, to_float
+from camo.images import PhotoFile, find_photos, read, to_float
 from camo.metrics import psnr, ssim, wilson_interval, worst_patch_psnr
 from camo.operations import GRID, QUICK
-from camo.report import SheetRow, contact_sheet, write_report
+from camo.report import HEADLINE, SheetRow, contact_sheet, percent, write_report
+from camo.score import UNSCORABLE, check_device, finite, said
 
-HEADLINE = ("JPEG 90", "JPEG 75")  # the task's channel, and a rougher platform's
 LARGEST_PSNR = 100.0  # dB, for files that are equal, so that means stay finite
+LATEX_SPECIALS = str.maketrans(
+    {character: rf"\{character}" for character in "#$%&_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Measured:
     """Figures of one pair of files.
 
     Attributes:
-        name, original, filtered: the filtered file's name, and both paths.
+        name, original, filtered: the filtered file's name, below its folder where that was measured, and both paths.
         clean_scores, filtered_scores: by operation, of the original and the filtered photo after it.
         psnr, worst_patch_psnr: dB, of the whole photo and of its worst 64x64 patch; at most 100.
         ssim, lpips: similarity -1..1; perceptual distance, None where LPIPS's weights are not at hand.
@@ -73,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
     """Measure every folder, print a table, write the files; the exit status is 1 when a photo has no partner or cannot be measured."""
     if (args.out / "summary.json").exists() and not args.overwrite:
         raise CamoError(f"{args.out}: holds figures already; give --overwrite or another --out")
+    check_device(args.device)
     scorer = biqa.load(args.biqa, args.device)
     distance = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
     operations = tuple(dict.fromkeys((*HEADLINE, *args.only))) if args.only else QUICK if args.quick else tuple(GRID)
     settings = describe(args)
+    args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is told before the work
     faults: list[str] = []
     results: dict[str, list[Measured]] = {}
     for folder in args.filtered:
@@ -89,11 +94,10 @@ def run(args: argparse.Namespace) -> int:
         raise CamoError(f"{args.filtered[0]}: nothing could be measured")
     summary = {name: summarise(measured, operations, args.threshold) for name, measured in results.items()}
     print_table(summary)
-    args.out.mkdir(parents=True, exist_ok=True)
     document = {"settings": settings, "results": summary, "faults": faults}
-    (args.out / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
+    (args.out / "summary.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_csv(args.out / "images.csv", results, operations)
-    (args.out / "table.tex").write_text(latex_table(summary))
+    (args.out / "table.tex").write_text(latex_table(summary), encoding="utf-8")
     rows = sheet_rows(next(iter(results.values())), args.rows, args.threshold)
     contact_sheet(rows, sheet_title(next(iter(summary.values())), args.biqa)).save(args.out / "contact_sheet.png")
     write_report(args.out / "report.html", document, results, rows)
@@ -110,30 +114,61 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "pillow": PIL.__version__,
         "biqa": args.biqa,
+        "biqa_sha256": sha256(weights_of(args.biqa)),
         "threshold": args.threshold,
         "originals": str(args.originals),
         "checkpoint": str(args.checkpoint) if args.checkpoint else None,
-        "checkpoint_sha256": hashlib.sha256(args.checkpoint.read_bytes()).hexdigest() if args.checkpoint else None,
+        "checkpoint_sha256": sha256(args.checkpoint) if args.checkpoint else None,
     }
 
 
-def pair(originals: Path, filtered: Path, faults: list[str]) -> list[tuple[Path, Path]]:
-    """Pairs (original, filtered) of equal stem, the filtered one's run code left aside; what has no partner is added to ``faults``."""
-    sources = {photo.path.stem: photo.path for photo in find_photos([originals])}
-    pairs = []
+def sha256(file: Path) -> str:
+    """The file's hash, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def weights_of(spec: str) -> Path:
+    """The file that ``camo.biqa.load`` reads the weights of a quality model from."""
+    name, _, file = spec.partition(":")
+    if spec == "bundled":
+        return biqa.BUNDLED_WEIGHTS
+    if name == "koncept512":
+        return Path(file) if file else biqa.KONCEPT512_WEIGHTS
+    return Path(spec)
+
+
+def pair(originals: Path, filtered: Path, faults: list[str]) -> list[tuple[Path, PhotoFile]]:
+    """Pairs (original, filtered) of equal name, the filtered one's run code left aside; what has no partner, or might have several, is a fault.
+
+    An original in the same sub-folder comes first, there one of the same suffix. Where that sub-folder has none, one anywhere will do.
+    """
+    places: dict[Path | tuple[Path, str] | str, list[Path]] = {}
+    for photo in find_photos([originals]):
+        for place in (photo.relative, (photo.relative.parent, photo.relative.stem), photo.relative.stem):
+            places.setdefault(place, []).append(photo.path)
+    pairs: dict[Path, PhotoFile] = {}
+    ambiguous: set[Path] = set()
     for photo in find_photos([filtered]):
-        parts = photo.path.stem.split("_")
-        stem = next((tail for tail in ("_".join(parts[i:]) for i in range(len(parts))) if tail in sources), None)
-        if stem is None:
-            faults.append(f"{photo.path}: no original of this name in {originals}")
+        folder, parts = photo.relative.parent, photo.relative.stem.split("_")
+        names = ["_".join(parts[i:]) for i in range(len(parts))]
+        here = [place for name in names for place in (folder / (name + photo.relative.suffix), (folder, name))]
+        found = next((places[place] for place in [*here, *names] if place in places), [])
+        if len(found) > 1:
+            faults.append(f"{str(photo.path)!r}: ambiguous, it could be of {' or '.join(repr(str(path)) for path in found)}")
+            ambiguous.update(found)
+        elif not found:
+            faults.append(f"{str(photo.path)!r}: no original of this name in {str(originals)!r}")
+        elif found[0] in pairs:
+            faults.append(f"{str(photo.path)!r}: ambiguous, its original {str(found[0])!r} is already that of {str(pairs[found[0]].path)!r}")
         else:
-            pairs.append((sources.pop(stem), photo.path))
-    faults += [f"{path}: not in {filtered}" for path in sources.values()]
-    return pairs
+            pairs[found[0]] = photo
+    everything = (path for place, paths in places.items() if isinstance(place, Path) for path in paths)
+    faults += [f"{str(path)!r}: not in {str(filtered)!r}" for path in everything if path not in pairs and path not in ambiguous]
+    return list(pairs.items())
 
 
 def measure_all(
-    pairs: list[tuple[Path, Path]],
+    pairs: list[tuple[Path, PhotoFile]],
     scorer: nn.Module,
     operations: Sequence[str],
     distance: nn.Module | None,
@@ -144,7 +179,8 @@ def measure_all(
     measured = []
     for original, filtered in tqdm(pairs, desc="evaluate", unit="photo", disable=None):
         try:
-            measured.append(measure(original, filtered, scorer, operations, distance, device))
+            figures = measure(original, filtered.path, scorer, operations, distance, device)
+            measured.append(replace(figures, name=str(filtered.relative)))
         except CamoError as error:
             faults.append(str(error))
     return measured
@@ -154,11 +190,18 @@ def measure_all(
 def measure(
     original: Path, filtered: Path, scorer: nn.Module, operations: Sequence[str], distance: nn.Module | None = None, device: str = "cpu"
 ) -> Measured:
-    """Figures of one pair; ``distance`` is LPIPS's network. Raises CamoError where a file cannot be read or the sizes differ."""
+    """Figures of one pair; ``distance`` is LPIPS's network. Raises CamoError: a file that cannot be read or scored, sizes that differ."""
+    try:
+        return _measure(original, filtered, scorer, operations, distance, device)
+    except UNSCORABLE as error:
+        raise CamoError(f"{str(filtered)!r}: cannot be measured: {said(error)}") from error
+
+
+def _measure(original: Path, filtered: Path, scorer: nn.Module, operations: Sequence[str], distance: nn.Module | None, device: str) -> Measured:
     pixels = [read(path).pixels for path in (original, filtered)]
     if pixels[0].shape != pixels[1].shape:
         sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in pixels)
-        raise CamoError(f"{filtered}: not the size of its original ({sizes})")
+        raise CamoError(f"{str(filtered)!r}: not the size of its original ({sizes})")
     before, after = (to_float(p)[None].to(device) for p in pixels)
     pictures = [to_pil_image(p) for p in pixels]
     scores = {
@@ -168,8 +211,8 @@ def measure(
         name=filtered.name,
         original=original,
         filtered=filtered,
-        clean_scores={name: clean for name, (clean, _) in scores.items()},
-        filtered_scores={name: score for name, (_, score) in scores.items()},
+        clean_scores={name: finite(clean) for name, (clean, _) in scores.items()},
+        filtered_scores={name: finite(score) for name, (_, score) in scores.items()},
         psnr=min(LARGEST_PSNR, psnr(before, after).item()),
         worst_patch_psnr=min(LARGEST_PSNR, worst_patch_psnr(before, after).item()),
         ssim=ssim(before, after).item(),
@@ -183,7 +226,8 @@ def summarise(measured: list[Measured], operations: Sequence[str], threshold: fl
     """Means over the photos, and under ``operations`` the figures of every cell of the grid.
 
     ``protected`` is the share that scores below the threshold after the operation, of the photos whose clean version scores above it after the same
-    operation; the others are counted in ``low_when_clean``. ``accuracy`` is the task's measure: the share of all photos that is still called good.
+    operation, None where there are none; the others are counted in ``low_when_clean``. ``accuracy`` is the task's measure: the share of all photos
+    that is still called good.
     """
 
     def mean(of: Callable[[Measured], float]) -> float:
@@ -194,7 +238,7 @@ def summarise(measured: list[Measured], operations: Sequence[str], threshold: fl
         high = [one for one in measured if one.clean_scores[name] > threshold]
         protected = sum(one.filtered_scores[name] < threshold for one in high)
         grid[name] = {
-            "protected": protected / len(high) if high else math.nan,
+            "protected": protected / len(high) if high else None,
             "interval": wilson_interval(protected, len(high)),
             "low_when_clean": len(measured) - len(high),
             "accuracy": mean(lambda one: one.filtered_scores[name] > threshold),  # noqa: B023 (used at once)
@@ -228,7 +272,7 @@ def print_table(summary: dict[str, dict[str, Any]]) -> None:
         for operation, cell in row["operations"].items():
             low, high = cell["interval"]
             print(
-                f"{operation:{width}}  {cell['protected']:9.1%}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
+                f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
                 f"  {cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}  {cell['low_when_clean']:14}"
             )
 
@@ -236,7 +280,7 @@ def print_table(summary: dict[str, dict[str, Any]]) -> None:
 def write_csv(path: Path, results: dict[str, list[Measured]], operations: Sequence[str]) -> None:
     """A line a pair, all figures."""
     figures = ("psnr", "worst_patch_psnr", "ssim", "lpips", "largest_change", "size_ratio")
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # a file name need not be valid Unicode
         writer = csv.writer(file)
         writer.writerow(["folder", "name", *figures, *(f"{which} {name}" for name in operations for which in ("clean", "filtered"))])
         for folder, measured in results.items():
@@ -254,8 +298,8 @@ def latex_table(summary: dict[str, dict[str, Any]]) -> str:
         r"\midrule",
     ]
     for name, row in summary.items():
-        rates = [f"{100 * row['operations'][operation]['protected']:.1f}" for operation in HEADLINE]
-        escaped = Path(name).name.replace("_", r"\_")
+        rates = [percent(row["operations"][operation]["protected"]).removesuffix("%") for operation in HEADLINE]
+        escaped = (Path(name).name or name).encode(errors="backslashreplace").decode().translate(LATEX_SPECIALS)
         lines.append(" & ".join([escaped, *rates, f"{row['psnr']:.1f}", f"{row['worst_patch_psnr']:.1f}", f"{row['ssim']:.3f}"]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -275,4 +319,5 @@ def sheet_rows(measured: list[Measured], count: int, threshold: float) -> list[S
 
 def sheet_title(row: dict[str, Any], model: str) -> str:
     """The contact sheet's title."""
-    return f"{row['photos']} photos, {row['operations'][HEADLINE[0]]['protected']:.0%} protected; scores of the {model} model after {HEADLINE[0]}"
+    rate = row["operations"][HEADLINE[0]]["protected"]
+    return f"{row['photos']} photos, {percent(rate, 0)} protected; scores of the {model} model after {HEADLINE[0]}"

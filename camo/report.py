@@ -21,6 +21,7 @@ from camo.charts import heat, histogram, scatter
 if TYPE_CHECKING:
     from camo.evaluate import Measured
 
+HEADLINE = ("JPEG 90", "JPEG 75")  # the task's channel, and a rougher platform's
 GAIN = 10  # of the differences shown
 TEXT_HEIGHT = 28  # px
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -88,11 +89,12 @@ def write_report(path: Path, document: dict[str, Any], results: dict[str, list[M
     """
     settings, summary = document["settings"], document["results"]
     first = next(iter(summary.values()))
-    after = {name: [one.filtered_scores["JPEG 90"] for one in measured] for name, measured in results.items()}
-    clean = [one.clean_scores["JPEG 90"] for one in next(iter(results.values()))]
-    points = {name: [(one.psnr, one.filtered_scores["JPEG 90"]) for one in measured] for name, measured in results.items()}
+    channel = HEADLINE[0]
+    after = {name: [one.filtered_scores[channel] for one in measured] for name, measured in results.items()}
+    clean = [one.clean_scores[channel] for one in next(iter(results.values()))]
+    points = {name: [(one.psnr, one.filtered_scores[channel]) for one in measured] for name, measured in results.items()}
     page = Template(TEMPLATE.read_text()).substitute(
-        title=f"{first['photos']} photos, {first['operations']['JPEG 90']['protected']:.0%} protected at JPEG 90, {first['psnr']:.1f} dB",
+        title=f"{first['photos']} photos, {percent(first['operations'][channel]['protected'], 0)} protected at {channel}, {first['psnr']:.1f} dB",
         settings=html.escape(", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)),
         headline=_headline(summary),
         histogram=histogram({"original": clean, **after}, settings["threshold"]),
@@ -100,7 +102,12 @@ def write_report(path: Path, document: dict[str, Any], results: dict[str, list[M
         grid=_grid(summary),
         gallery="".join(map(_gallery_item, rows)),
     )
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")  # a file name need not be valid Unicode
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """A rate in 0..1 as a percentage with so many decimals; a dash where there is none, because no clean photo scored high."""
+    return "-" if rate is None else f"{rate:.{digits}%}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -110,30 +117,38 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _headline(summary: dict[str, dict[str, Any]]) -> str:
-    head = ("files", "protected, JPEG 90", "JPEG 75", "accuracy left", "PSNR dB", "lowest", "worst patch", "SSIM", "LPIPS", "largest change", "size")
+    rates = (f"protected, {HEADLINE[0]}", *HEADLINE[1:], "accuracy left")
+    head = ("files", *rates, "PSNR dB", "lowest", "worst patch", "SSIM", "LPIPS", "largest change", "size")
     rows = []
     for name, row in summary.items():
-        at90, at75 = (row["operations"][operation] for operation in ("JPEG 90", "JPEG 75"))
-        low, high = at90["interval"]
+        first, *others = (row["operations"][operation] for operation in HEADLINE)
+        low, high = first["interval"]
         lpips = "-" if row["lpips"] is None else f"{row['lpips']:.3f}"
-        rates = f"{at90['protected']:.1%} ({low:.0%} to {high:.0%})", f"{at75['protected']:.1%}", f"{at90['accuracy']:.1%}"
+        shares = f"{percent(first['protected'])} ({low:.0%} to {high:.0%})", *(percent(cell["protected"]) for cell in others)
         decibels = f"{row['psnr']:.2f}", f"{row['psnr_lowest']:.2f}", f"{row['worst_patch_psnr']:.2f}"
-        rows.append((name, *rates, *decibels, f"{row['ssim']:.4f}", lpips, f"{row['largest_change']}/255", f"x{row['size_ratio']:.2f}"))
+        change = f"{row['largest_change']}/255", f"x{row['size_ratio']:.2f}"
+        rows.append((name, *shares, percent(first["accuracy"]), *decibels, f"{row['ssim']:.4f}", lpips, *change))
     return _table(head, rows)
 
 
 def _grid(summary: dict[str, dict[str, Any]]) -> str:
     folders = list(summary.values())
     rows = [
-        (name, f"{cell['score_clean']:.1f}", *(heat(row["operations"][name]["protected"]) for row in folders))
+        (name, f"{cell['score_clean']:.1f}", *(_heat(row["operations"][name]["protected"]) for row in folders))
         for name, cell in folders[0]["operations"].items()
     ]
     return _table(("operation", "clean score", *summary), rows)
 
 
+def _heat(rate: float | None) -> str:
+    return percent(rate) if rate is None else heat(rate)
+
+
 def _gallery_item(row: SheetRow) -> str:
     original, filtered, difference = (_embedded(picture) for picture in row.pictures())
-    caption = f"{row.name}: {row.score_original:.1f} to {row.score_filtered:.1f} after JPEG 90, PSNR {row.psnr:.1f} dB; right: {GAIN}x difference"
+    caption = (
+        f"{row.name}: {row.score_original:.1f} to {row.score_filtered:.1f} after {HEADLINE[0]}, PSNR {row.psnr:.1f} dB; right: {GAIN}x difference"
+    )
     return (
         f'<figure><div class="pictures"><div><div class="before-after"><img alt="original" src="{original}">'
         f'<img alt="camouflaged" src="{filtered}"></div><input type="range" value="50" aria-label="original or camouflaged"></div>'

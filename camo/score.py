@@ -11,6 +11,7 @@ appear under their names at the end, whole; an interrupted run leaves neither.
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from camo.files import atomic_write, reason
 from camo.images import find_photos, jpeg_roundtrip, read, to_float
 
 SELF_CHECK_TOLERANCE = 0.1  # points; the published scores have five decimals, decoders of JPEG differ a little
+UNSCORABLE = (OSError, RuntimeError, torch.jit.Error)  # a side too long for JPEG, too little memory, a size that a foreign model refuses
 
 Scores = dict[str, dict[str, float | None]]  # model -> score and score_after, the latter None without a JPEG quality
 Sink = Callable[[Path, Scores], None]  # takes the scores of one photo
@@ -60,12 +62,21 @@ def jpeg_quality(text: str) -> int:
     return quality
 
 
+def check_device(device: str) -> None:
+    """Raise CamoError for a device that torch does not know or cannot use here, such as cuda without a GPU."""
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # the one where torch was built without it, the other where it is not there
+        raise CamoError(f"--device {device}: cannot be used: {reason(error):.200}") from error
+
+
 def run(args: argparse.Namespace) -> int:
     """Score; the exit status is 1 when a photo could not be scored or the self-check failed.
 
     Raises:
-        CamoError: no photo is named, a path or model is not there, or a file to write exists or cannot be written.
+        CamoError: no photo is named, a path, model or device is not there, or a file to write exists or cannot be written.
     """
+    check_device(args.device)
     if args.self_check:
         return self_check(args)
     if not args.paths:
@@ -97,11 +108,24 @@ def score_file(scorers: Mapping[str, nn.Module], path: Path, quality: int | None
         image = to_float(read(path).pixels)[None].to(device)
         after = jpeg_roundtrip(image, quality) if quality else None
         return {
-            spec: {"score": scorer(image).item(), "score_after": None if after is None else scorer(after).item()} for spec, scorer in scorers.items()
+            spec: {"score": finite(scorer(image).item()), "score_after": None if after is None else finite(scorer(after).item())}
+            for spec, scorer in scorers.items()
         }
-    except (OSError, RuntimeError, torch.jit.Error) as error:  # a side too long for JPEG, too little memory, a size that a foreign model refuses
-        said = str(error).splitlines()[-1] if isinstance(error, torch.jit.Error) else reason(error)  # TorchScript's begin with a traceback
-        raise CamoError(f"{str(path)!r}: cannot be scored: {said:.200}") from error
+    except UNSCORABLE as error:
+        raise CamoError(f"{str(path)!r}: cannot be scored: {said(error)}") from error
+
+
+def said(error: Exception) -> str:
+    """One of ``UNSCORABLE`` in a line of 200 characters at most."""
+    text = str(error).splitlines()[-1] if isinstance(error, torch.jit.Error) else reason(error)  # TorchScript's begin with a traceback
+    return text[:200]
+
+
+def finite(score: float) -> float:
+    """The score. Raises RuntimeError where a foreign model gave none: JSON has no NaN, and no mean could hold it."""
+    if not math.isfinite(score):
+        raise RuntimeError(f"the quality model gave {score}")
+    return score
 
 
 @dataclass
@@ -143,7 +167,7 @@ class Table:
         for (tally, score), width in zip(columns, self.widths, strict=True):
             tally.add(score)
             cells.append(f"{score:{width}.2f}  {'high' if score > tally.threshold else 'low':5}")
-        self._print(cells, str(photo).encode(errors="backslashreplace").decode())  # a name need not be valid Unicode
+        self._print(cells, str(photo))
 
     def print_summary(self) -> None:
         """Print the number of photos, the mean score and the share above the threshold by each model."""
@@ -165,7 +189,7 @@ def json_sink(file: Path, overwrite: bool) -> Iterator[Sink]:
         def add(photo: Path, scores: Scores) -> None:
             nonlocal before
             (only, *others) = scores.values()
-            out.write(before + json.dumps({"path": str(photo)} | ({"scores": scores} if others else only)))
+            out.write(before + json.dumps({"path": str(photo)} | ({"scores": scores} if others else only), allow_nan=False))
             before = ",\n "
 
         yield add

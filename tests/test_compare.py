@@ -1,13 +1,18 @@
 import csv
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
+from camo import biqa, compare
 from camo.__main__ import main
+from camo.checkpoint import SHIPPED_FILTER
 from camo.compare import METHODS, at_distortion
 from camo.images import to_float, to_uint8
 from camo.metrics import psnr
@@ -41,7 +46,10 @@ def test_every_method_in_one_run(folder, tmp_path, capsys):
         assert rows[f"{name} at the filter's PSNR"]["photos"] == 2
     assert len(list((out / "cw-50-through-JPEG-90").glob("*.png"))) == 2
     assert rows["pgd"]["largest_change"] <= 4
-    assert [row["method"] for row in csv.DictReader((out / "table.csv").open())] == list(rows)
+    lines = list(csv.DictReader((out / "table.csv").open()))
+    assert [line["method"] for line in lines] == list(rows)
+    assert lines[0]["times_the_first"] == "1.0"
+    assert all(float(line["times_the_first"]) == pytest.approx(float(line["seconds"]) / float(lines[0]["seconds"])) for line in lines)
     assert (out / "plot.svg").read_text().count("<circle") == len(plain)
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 2
 
@@ -57,8 +65,6 @@ def test_the_filter_is_what_infer_writes(folder, tmp_path):
 
 
 def test_another_generator_stands_beside_the_filter(folder, tmp_path):
-    from camo.checkpoint import SHIPPED_FILTER
-
     shutil.copy(SHIPPED_FILTER, tmp_path / "again.safetensors")
     words = ["compare", str(folder), "--methods", "filter", "--generator", f"again={tmp_path / 'again.safetensors'}", "--out", str(tmp_path / "out")]
     assert main(words) == 0
@@ -90,12 +96,63 @@ def test_a_change_of_whole_steps_can_be_scaled_too(photos, wanted):
         (["--generator", "mine"], "mine: should be NAME=FILE"),
         (["--generator", "mine=nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
         (["--biqa", "other"], "unknown quality model"),
+        (["--generator", "a=a.safetensors", "a=b.safetensors"], "a=b.safetensors: should be NAME=FILE, with a name of its own"),
+        (["--device", "cuda:99"], "--device cuda:99: cannot be used"),
+        (["--out", f"{__file__}/below"], f"{__file__}/below"),
     ],
 )
 def test_faults_are_one_line(folder, tmp_path, capsys, words, told):
     assert main(["compare", str(folder), "--out", str(tmp_path / "out"), "--methods", "filter", *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize("words", [["--batch-size", "0"], ["--through-jpeg", "0"], ["--through-jpeg", "101"], ["--limit", "0"], ["--steps", "-1"]])
+def test_numbers_out_of_range_are_wrong_usage(folder, tmp_path, capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", str(folder), "--out", str(tmp_path / "out"), *words])
+    assert caught.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_photos_that_cannot_be_measured_or_attacked_are_one_line(folder, tmp_path, capsys, monkeypatch):
+    words = ["compare", str(folder), "--out", str(tmp_path / "out"), "--overwrite", "--methods", "adam", *FAST]
+    Image.new("RGB", (4, 4)).save(folder / "tiny.png")  # too small for the similarity's window
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "adam/tiny.png': cannot be measured: " in line
+    monkeypatch.setattr(biqa.BundledQuality, "forward", lambda *_: torch.empty(1 << 60))
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: adam: cannot be run: ")
+
+
+def test_progress_within_a_batch(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "tqdm", lambda **options: tqdm(**options | {"disable": False}))  # though capsys is no terminal
+    assert main(["compare", str(folder), "--methods", "adam", "cw", "--out", str(tmp_path / "out"), *FAST]) == 0
+    told = capsys.readouterr().err
+    for method in ("adam", "cw 50"):
+        assert all(re.search(rf"{method}: .*step {step}/2", told) for step in (1, 2))
+
+
+def test_where_no_clean_photo_scores_high_there_is_no_rate(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(biqa, "THRESHOLD", 1000.0)
+    out = tmp_path / "out"
+    assert main(["compare", str(folder), "--methods", "filter", "--out", str(out)]) == 0
+    text = (out / "compare.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["rows"][0]["operations"]["JPEG 90"]["protected"] is None
+    assert re.search(r"^filter +- +- ", capsys.readouterr().out, re.MULTILINE)
+    (line,) = csv.DictReader((out / "table.csv").open())
+    assert line["JPEG 90"] == ""
+    assert not (out / "plot.svg").exists()
+
+
+def test_results_say_with_what_they_were_had(folder, tmp_path):
+    main(["compare", str(folder), "--methods", "filter", "--out", str(tmp_path / "out")])
+    settings = json.loads((tmp_path / "out" / "compare.json").read_text())["settings"]
+    assert settings["biqa_sha256"] == hashlib.sha256(biqa.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
+    assert settings["checkpoints_sha256"] == {"filter": hashlib.sha256(SHIPPED_FILTER.read_bytes()).hexdigest()}
 
 
 def test_a_bad_photo_is_told_and_the_others_compared(folder, tmp_path, capsys):

@@ -1,8 +1,12 @@
 import csv
 import hashlib
+import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +16,14 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from camo import biqa, perceptual
 from camo.__main__ import main
-from camo.evaluate import measure
+from camo.evaluate import latex_table, measure, pair, weights_of
 from camo.images import jpeg_roundtrip, read, to_float
 from camo.metrics import psnr, wilson_interval, worst_patch_psnr
 from camo.operations import GRID, QUICK
-from camo.report import SheetRow, contact_sheet
+from camo.report import HEADLINE, SheetRow, contact_sheet
 
-SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "test"
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data" / "sample" / "test"
 
 
 @pytest.fixture
@@ -39,8 +44,79 @@ def evaluate(originals, *filtered, out, more=()):
     return main(["evaluate", str(originals), *map(str, filtered), "--out", str(out), "--quick", "--overwrite", *more])
 
 
+def strict(text):
+    """JSON without NaN and Infinity, which Python alone reads."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def results(out):
-    return json.loads((out / "summary.json").read_text())["results"]
+    return strict((out / "summary.json").read_text())["results"]
+
+
+def tree(folder, *names):
+    """A folder of empty files."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def paired(originals, filtered):
+    """Names of the pairs, (original, filtered), and the faults."""
+    faults = []
+    pairs = [(str(one.relative_to(originals)), str(other.relative)) for one, other in pair(originals, filtered, faults)]
+    return pairs, faults
+
+
+@pytest.mark.parametrize(
+    ("originals", "filtered", "expected"),
+    [
+        (["a/IMG_1.jpg", "b/IMG_1.jpg"], ["a/IMG_1.jpg", "b/IMG_1.jpg"], "a/IMG_1.jpg b/IMG_1.jpg"),  # equal stems in two folders
+        (["a/IMG_1.jpg", "b/IMG_1.jpg"], ["a/run_IMG_1.png", "b/run_IMG_1.png"], "a/IMG_1.jpg b/IMG_1.jpg"),  # the same under a run code
+        (["a/IMG_1.jpg", "b/run_IMG_1.jpg"], ["a/run_IMG_1.jpg", "b/run_IMG_1.jpg"], "a/IMG_1.jpg b/run_IMG_1.jpg"),  # the folder before the name
+        (["1.jpg", "IMG_1.jpg"], ["team_base_1.png", "team_base_IMG_1.png"], "1.jpg IMG_1.jpg"),  # the longest name
+        (["a/IMG_1.jpg", "b/IMG_2.jpg"], ["IMG_1.png", "run_IMG_2.png"], "a/IMG_1.jpg b/IMG_2.jpg"),  # a stem that is unique, elsewhere
+        (["IMG_1.jpg", "IMG_1.png"], ["IMG_1.jpg", "IMG_1.png"], "IMG_1.jpg IMG_1.png"),  # one stem, two suffixes
+    ],
+)
+def test_pairs_are_those_of_folder_and_stem(tmp_path, originals, filtered, expected):
+    pairs, faults = paired(tree(tmp_path / "originals", *originals), tree(tmp_path / "filtered", *filtered))
+    assert pairs == list(zip(expected.split(), filtered, strict=True))
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("originals", "filtered"),
+    [
+        (["a/IMG_1.jpg", "b/IMG_1.jpg"], ["IMG_1.jpg"]),  # of which folder
+        (["IMG_1.jpg", "IMG_1.png"], ["IMG_1.webp"]),  # of which of the two
+    ],
+)
+def test_a_name_that_could_be_of_two_originals_is_named(tmp_path, originals, filtered):
+    pairs, (fault,) = paired(tree(tmp_path / "originals", *originals), tree(tmp_path / "filtered", *filtered))
+    assert pairs == []
+    assert "ambiguous" in fault
+    assert all(name in fault for name in (*originals, *filtered))
+
+
+def test_an_original_has_one_partner(tmp_path):
+    pairs, (fault,) = paired(tree(tmp_path / "originals", "IMG_1.jpg"), tree(tmp_path / "filtered", "IMG_1.jpg", "old_IMG_1.jpg"))
+    assert pairs == [("IMG_1.jpg", "IMG_1.jpg")]
+    assert "old_IMG_1.jpg" in fault
+    assert "ambiguous" in fault
+
+
+def test_photos_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    for folder, photo in zip("ab", sorted(SAMPLE.glob("*.jpg")), strict=False):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / "photos" / folder / "IMG_1.jpg")
+    assert evaluate(tmp_path / "photos", tmp_path / "photos", out=tmp_path / "out") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "images.csv").open()))
+    assert [(row["name"], float(row["psnr"])) for row in rows] == [("a/IMG_1.jpg", 100), ("b/IMG_1.jpg", 100)]
 
 
 def test_only_some_operations(folders, tmp_path):
@@ -77,6 +153,105 @@ def test_summary_says_with_what_it_was_measured(folders, tmp_path):
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert settings["checkpoint_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert (settings["biqa"], settings["threshold"], settings["torch"]) == ("bundled", 45.0, torch.__version__)
+    assert settings["biqa_sha256"] == hashlib.sha256(biqa.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
+
+
+def test_the_file_of_a_quality_model():
+    assert weights_of("koncept512") == biqa.KONCEPT512_WEIGHTS
+    assert weights_of("koncept512:mine.pth") == Path("mine.pth")
+    assert weights_of("a:b.ts") == Path("a:b.ts")
+
+
+class Constant(torch.nn.Module):
+    """A quality model that gives any photo the same score, or NaN for those of one grey."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        flat = image.flatten(1)
+        return 40 + (flat.amax(1) - flat.amin(1)) / (flat.amax(1) - flat.amin(1))
+
+
+@pytest.fixture
+def constant(tmp_path):
+    """That model as a TorchScript file; what --biqa names it with."""
+    torch.jit.script(Constant()).save(tmp_path / "constant.ts")
+    return str(tmp_path / "constant.ts")
+
+
+def test_where_no_clean_photo_scores_high_there_is_no_rate(folders, tmp_path, constant, capsys):
+    out = tmp_path / "out"
+    assert evaluate(*folders, out=out, more=["--biqa", constant]) == 0
+    (figures,) = results(out).values()
+    assert figures["operations"]["JPEG 90"]["protected"] is None
+    assert figures["operations"]["JPEG 90"]["low_when_clean"] == 2
+    assert re.search(r"^JPEG 90 +- +0% - 100%", capsys.readouterr().out, re.MULTILINE)
+    assert "filtered & - & - & " in (out / "table.tex").read_text()
+    page = (out / "report.html").read_text()
+    assert "2 photos, - protected at JPEG 90" in page
+    assert "<td>-</td>" in page
+    assert not re.search(r"\bnan\b|None", re.sub('base64,[^"]*', "", page))
+    settings = json.loads((out / "summary.json").read_text())["settings"]
+    assert settings["biqa_sha256"] == hashlib.sha256(Path(constant).read_bytes()).hexdigest()
+
+
+def test_a_score_that_is_no_number_is_a_fault(folders, tmp_path, constant, capsys):
+    originals, filtered = folders
+    for folder in folders:
+        Image.new("RGB", (64, 64), "grey").save(folder / "grey.png")
+    assert evaluate(originals, filtered, out=tmp_path / "out", more=["--biqa", constant]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "grey.png': cannot be measured: the quality model gave nan" in line
+    assert next(iter(results(tmp_path / "out").values()))["photos"] == 2
+
+
+def test_a_photo_too_long_for_a_jpeg_is_a_fault(folders, tmp_path, capsys):
+    for folder in folders:
+        Image.new("RGB", (70000, 16)).save(folder / "long.png")
+    assert evaluate(*folders, out=tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "long.png': cannot be measured: " in line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--device", "cuda:99"], "--device cuda:99: cannot be used"),
+        (["--device", "toaster"], "--device toaster: cannot be used"),
+        (["--out", "{file}/below"], "{file}/below"),
+        (["--out", "{file}"], "{file}"),
+    ],
+)
+def test_faults_are_one_line(folders, tmp_path, capsys, words, told):
+    file = tmp_path / "file"
+    file.touch()
+    assert evaluate(*folders, out=tmp_path / "out", more=[word.format(file=file) for word in words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert told.format(file=file) in line
+
+
+def test_names_that_are_not_unicode(folders, tmp_path):
+    originals, filtered = folders
+    odd = b"\xff.png".decode(errors="surrogateescape")
+    for folder in folders:
+        shutil.copy(next(filtered.glob("*.png")), folder / odd)
+    filtered = filtered.rename(tmp_path / b"\xfe_$".decode(errors="surrogateescape"))
+    Image.new("RGB", (64, 64)).save(filtered / b"\xfd.png".decode(errors="surrogateescape"))  # a fault to tell
+    command = [sys.executable, "-m", "camo", "evaluate", originals, filtered, "--out", tmp_path / "out", "--only", "none"]
+    run = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, cwd=ROOT, check=False)
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert b"\\udcfd.png': no original" in line
+    assert b"\\udcfe_$" in run.stdout
+    assert odd in {row["name"] for row in csv.DictReader(io.StringIO((tmp_path / "out" / "images.csv").read_text().replace("\\udcff", "\udcff")))}
+    assert "\\udcff.png" in (tmp_path / "out" / "report.html").read_text()
+    assert str(filtered) in results(tmp_path / "out")
+    assert r"\textbackslash{}udcfe\_\$ &" in (tmp_path / "out" / "table.tex").read_text()
+
+
+def test_latex_specials_in_a_folder_name_are_escaped():
+    row = {"psnr": 40.0, "worst_patch_psnr": 38.0, "ssim": 0.99, "operations": {name: {"protected": 0.5} for name in HEADLINE}}
+    table = latex_table({"runs/50% & #1_{$~^\\": row})
+    assert r"50\% \& \#1\_\{\$\textasciitilde{}\textasciicircum{}\textbackslash{} & 50.0 &" in table
 
 
 def test_figures_are_not_replaced_unasked(folders, tmp_path, capsys):

@@ -154,6 +154,29 @@ def test_a_photo_that_cannot_be_scored_is_told_and_the_others_are_scored(folder,
     assert "2 photos" in told.out.splitlines()[-1]
 
 
+class NotANumber(torch.nn.Module):
+    """A quality model that gives NaN for photos of one grey."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        flat = image.flatten(1)
+        return 40 + (flat.amax(1) - flat.amin(1)) / (flat.amax(1) - flat.amin(1))
+
+
+def test_a_score_that_is_no_number_is_a_fault(folder, tmp_path_factory, capsys):
+    out = tmp_path_factory.mktemp("out")
+    torch.jit.script(NotANumber()).save(out / "model.ts")
+    Image.new("RGB", (64, 64), "grey").save(folder / "grey.png")
+    assert main(["score", str(folder), "--biqa", str(out / "model.ts"), "--json", str(out / "s.json")]) == 1
+    assert "grey.png': cannot be scored: the quality model gave nan" in capsys.readouterr().err
+    assert [row["score"] for row in json.loads((out / "s.json").read_text())] == [41, 41]
+
+
+def test_a_fault_of_the_system_is_one_line(folder, capsys, monkeypatch):
+    monkeypatch.setattr(score, "find_photos", lambda paths: (folder / "absent").stat())
+    assert main(["score", str(folder)]) == 1
+    assert capsys.readouterr().err == f"error: {str(folder / 'absent')!r}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("flag", ["--json", "--csv"])
 def test_nothing_is_overwritten_unasked(folder, tmp_path_factory, capsys, flag):
     out = tmp_path_factory.mktemp("out")
@@ -224,6 +247,9 @@ def test_a_reader_that_has_seen_enough(folder):
         (["score", str(SAMPLE), "--biqa", "koncept512:absent.pth"], "absent.pth"),
         (["score", "--self-check"], "--koniq DIR"),
         (["score", "--self-check", "--koniq", "nowhere"], "10990887046.jpg"),
+        (["score", str(SAMPLE), "--device", "cuda:99"], "--device cuda:99: cannot be used"),
+        (["score", str(SAMPLE), "--device", "toaster"], "--device toaster: cannot be used"),
+        (["score", "--self-check", "--koniq", "nowhere", "--device", "toaster"], "--device toaster: cannot be used"),
     ],
 )
 def test_faults_are_one_line(words, told, capsys):
