@@ -10,15 +10,15 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from camo import CamoError, processes
+from camo import CamoError, pipeline, processes
 from camo.files import remove_stale
-from camo.pipeline import WORKERS, Job, by_size, forward, in_order
+from camo.pipeline import Job, apart, by_size, forward, in_order
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     stripped.add_argument("--strip-gps", action="store_true", help="leave out EXIF's location, XMP and comments")
     stripped.add_argument("--strip-metadata", action="store_true", help="leave out everything but the colour profile")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist already; without it they are kept")
-    check = parser.add_argument_group("verification: each file is read again and scored, a JSON line a photo; exit status 1 if one is unprotected")
+    check = parser.add_argument_group("verification: reads again and scores what is written or kept, a JSON line each; exit 1 if one is unprotected")
     check.add_argument("--verify", action="store_true", help="raise the strength of what is not protected, as far as --min-psnr allows")
     check.add_argument("--channel", default="JPEG 90", metavar="OP", help="what happens before the score, as evaluate names it (default: JPEG 90)")
     check.add_argument("--min-psnr", type=float, default=36.0, metavar="DB", help="least PSNR of a raised strength or of --refine (default: 36)")
@@ -60,13 +60,16 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--run-code {args.run_code!r}: must be of letters, digits, '_' and '-'")
     if args.refine < 0:
         parser.error(f"--refine {args.refine}: must be 0 or more")
-    if args.refine and not args.verify:
-        parser.error("--refine: goes with --verify")
+    if not math.isfinite(args.min_psnr):
+        parser.error(f"--min-psnr {args.min_psnr}: must be a finite number")
+    for name in ("channel", "min_psnr", "refine", "biqa"):
+        if not args.verify and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')}: goes with --verify")
     return args
 
 
-def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], int]:
-    """Decide which file is written from which: this process's jobs, and the number of its outputs that are there already."""
+def plan(args: argparse.Namespace, faults: list[CamoError]) -> list[Job]:
+    """Decide which file is written from which: this process's jobs, with those whose output is there already and kept."""
     from camo.images import find_photos
     from camo.metadata import SUFFIX_OF
 
@@ -79,7 +82,7 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], 
         except CamoError as error:
             faults.append(error)
     taken = {os.path.realpath(file.path): f"the input {str(file.path)!r}" for file in found}
-    jobs, kept = [], 0
+    jobs = []
     for file in found:
         suffix = ".png" if file.path.suffix.lower() == ".gif" else file.path.suffix  # as camo.images reads it
         name = file.path.stem + (SUFFIX_OF[args.format.upper()] if args.format else suffix)
@@ -88,14 +91,10 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> tuple[list[Job], 
         place = os.path.realpath(destination)
         if place in taken:
             faults.append(CamoError(f"{str(file.path)!r}: its output would overwrite {taken[place]}"))
-        elif not processes.mine(destination.relative_to(args.out)):
-            pass
-        elif not args.overwrite and os.path.lexists(destination):
-            kept += 1
-        else:
-            jobs.append(Job(file.path, destination))
+        elif processes.mine(destination.relative_to(args.out)):
+            jobs.append(Job(file.path, destination, kept=not args.overwrite and os.path.lexists(destination)))
         taken.setdefault(place, f"the output of {str(file.path)!r}")
-    return jobs, kept
+    return jobs
 
 
 def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
@@ -113,15 +112,13 @@ def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
 
 
 def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError]) -> int:
-    """Do the jobs, decoding and encoding beside the filter, and return how many were done."""
+    """Do the jobs, decoding and encoding beside the filter, and return how many files were written."""
     import torch
     from tqdm import tqdm
 
-    from camo import biqa
     from camo.checkpoint import SHIPPED_FILTER, load_filter
     from camo.full_size import FullSize
     from camo.images import read, to_float, to_uint8, write
-    from camo.verify import Verifier
 
     best = f"cuda:{processes.LOCAL_RANK}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -130,7 +127,12 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
         raise CamoError(f"--device {args.device}: cannot be used: {str(error).splitlines()[0]}") from error
     photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, device))
     exact: dict[torch.Size, bool] = {}
-    verify = Verifier(photo_filter, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine) if args.verify else None
+    verify = None
+    if args.verify:
+        from camo import biqa
+        from camo.verify import Verifier
+
+        verify = Verifier(photo_filter, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine)
 
     def load(job: Job) -> Job:
         photo = fitted(read(job.source), job.source, args)
@@ -139,35 +141,30 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
             raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more a side")
         return replace(job, photo=photo)
 
-    def filtered(groups: Iterator[list[Job]]) -> Iterator[Job]:
-        for group in groups:
-            with torch.inference_mode():
-                original = to_float(torch.stack([job.photo.pixels for job in group]).to(device))
-                results = to_uint8(forward(photo_filter, original, args.strength, exact)).cpu()
-            for job, pixels in zip(group, results, strict=True):
-                yield replace(job, photo=replace(job.photo, pixels=pixels))
+    def filtered(group: list[Job]) -> list[Job]:
+        with torch.inference_mode():
+            original = to_float(torch.stack([job.photo.pixels for job in group]).to(device))
+            results = to_uint8(forward(photo_filter, original, args.strength, exact)).cpu()
+        return [replace(job, photo=replace(job.photo, pixels=pixels)) for job, pixels in zip(group, results, strict=True)]
 
-    def verified(groups: Iterator[list[Job]]) -> Iterator[Job]:
-        for job in (job for group in groups for job in group):
-            try:
-                photo, verdict = verify(job.photo, args.strength)
-            except CamoError as error:
-                faults.append(CamoError(f"{str(job.destination)!r}: cannot be written: {error}"))
-            else:
-                yield replace(job, photo=photo, verdict=verdict)
+    def verified(group: list[Job]) -> list[Job]:
+        (job,) = group
+        photo, verdict = (job.photo, verify.check(job.photo, read(job.destination))) if job.kept else verify(job.photo, args.strength)
+        return [replace(job, photo=photo, verdict=verdict)]
 
     def save(job: Job) -> Job:
-        write(job.photo, job.destination, args.overwrite)
+        if not job.kept:
+            write(job.photo, job.destination, args.overwrite)
         return job
 
-    pool = ThreadPoolExecutor(WORKERS)
-    groups = by_size(in_order(pool, load, iter(jobs), faults), args.batch_size)
-    changed = verified(groups) if verify else filtered(groups)
+    pool = ThreadPoolExecutor(pipeline.WORKERS)
+    groups = by_size(in_order(pool, load, iter(jobs), faults), 1 if verify else args.batch_size)
+    changed = apart(verified if verify else filtered, groups, faults)
     progress = tqdm(in_order(pool, save, changed, faults), total=len(jobs), unit="photo", disable=None)  # None: on terminals
     written = 0
     try:
         for job in progress:
-            written += 1
+            written += not job.kept
             if job.verdict:
                 tell(job, faults)
         return written
@@ -177,7 +174,7 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
 
 
 def tell(job: Job, faults: list[CamoError]) -> None:
-    """Print what verification found of a photo now written."""
+    """Print what verification found of a file."""
     line = {"path": str(job.source), "written": str(job.destination), **asdict(job.verdict)}
     print(json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}), flush=True)
     if not job.verdict.protected:
@@ -191,7 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         remove_stale(args.out)
-        jobs, kept = plan(args, faults)
+        jobs = plan(args, faults)
+        kept = sum(job.kept for job in jobs)
+        jobs = [job for job in jobs if args.verify or not job.kept]
         written = camouflage(jobs, args, faults) if jobs else 0
     except (CamoError, OSError) as error:
         faults.append(error)
@@ -202,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if processes.RANK:
         return 1 if faults else 0
     written, kept = (sum(report[i] for report in reports) for i in (0, 1))
-    told = dict.fromkeys(fault for report in reports for fault in report[2])  # what is wrong with the command, each process tells
+    told = dict.fromkeys(r"\n".join(fault.splitlines()) for report in reports for fault in report[2])  # a fault of the command all processes tell
     sys.stderr.writelines(f"error: {fault}\n" for fault in told)
     seconds = time.monotonic() - start
     summary = f"{written} written, {kept} there already, {len(told)} failed; {seconds:.1f} s, {written / seconds:.2f} photos/s"

@@ -35,7 +35,7 @@ def without_location(photo: Photo) -> Photo:
 def as_format(photo: Photo, file_format: str) -> Photo:
     """The photo to be written as JPEG, PNG, WEBP, TIFF, BMP, AVIF or HEIF.
 
-    Raises CamoError where that would lose its transparency, or needs a package that is not there.
+    Raises CamoError where that would lose its transparency, its EXIF is too damaged to be fitted, or a package is needed that is not there.
     """
     if file_format not in READABLE:
         raise CamoError(NEEDS[file_format])
@@ -43,13 +43,16 @@ def as_format(photo: Photo, file_format: str) -> Photo:
         if (photo.alpha < 255).any():
             raise CamoError(f"is partly transparent, which {file_format} cannot hold")
         photo = replace(photo, alpha=None)
-    if photo.xmp and file_format == "TIFF":
-        tags = Image.Exif()
-        tags.load(photo.exif or b"")
-        tags[ExifTags.Base.XMLPacket] = photo.xmp
-        photo = replace(photo, exif=tags.tobytes(), xmp=None)
-    if photo.exif and file_format == "AVIF":  # a tag of orientation makes Pillow write the whole block anew, and maker notes do not survive that
-        photo = replace(photo, exif=_without_tags(photo.exif, (ExifTags.Base.Orientation,)))
+    try:
+        if photo.xmp and file_format == "TIFF":
+            tags = Image.Exif()
+            tags.load(photo.exif or b"")
+            tags[ExifTags.Base.XMLPacket] = photo.xmp
+            photo = replace(photo, exif=tags.tobytes(), xmp=None)
+        if photo.exif and file_format == "AVIF":  # of a tag of orientation Pillow makes a new block, and maker notes do not survive that
+            photo = replace(photo, exif=_without_tags(photo.exif, (ExifTags.Base.Orientation,)))
+    except Exception as error:  # Pillow raises almost anything on damaged EXIF
+        raise CamoError(f"has damaged EXIF, which {file_format} cannot hold; --strip-metadata leaves it out") from error
     return replace(photo, format=file_format)
 
 

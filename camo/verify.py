@@ -3,6 +3,7 @@
 Where one pass does not protect a photo, the filter's strength rises; where the change would become too visible, the pixels are optimised from there.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from camo import CamoError
 from camo.attacks import AdamL2
 from camo.biqa import THRESHOLD
 from camo.channel import soft_jpeg
+from camo.files import reason
 from camo.images import Photo, decode, encode, to_float, to_uint8
 from camo.metrics import psnr
 from camo.operations import GRID
@@ -30,16 +32,16 @@ class Verdict:
     Attributes:
         score_before, score_after: of the original and of the file written, after the operation.
         psnr: dB, of the file written.
-        strength: of the filter, in the file written or where the optimisation began.
+        strength: of the filter, in the file written or where the optimisation began; None, not known, for a file that was there already.
         steps: of the optimisation; 0 where the filter alone sufficed.
-        seconds: from the decoded photo to the bytes to write.
+        seconds: from the decoded photo to the bytes to write, or to the score of the file that was there already.
         protected: whether ``score_after`` is below 50.
     """
 
     score_before: float
     score_after: float
     psnr: float
-    strength: float
+    strength: float | None
     steps: int
     seconds: float
     protected: bool
@@ -56,7 +58,10 @@ class Candidate:
 
 
 class Verifier:
-    """``verifier(photo, strength) -> (photo to write, verdict)``.
+    """``verifier(photo, strength) -> (photo to write, verdict)``; ``verifier.check(original, written) -> verdict`` of a file that is there.
+
+    Both raise ValueError where the operation cannot be done (a side too long for its format) or the score is not finite, the former EncodeError too;
+    besides, what the filter and the scorer raise on a photo, such as one too large for the memory.
 
     Args:
         model: the filter, (B, 3, H, W) in [0, 1] and a strength -> the same shape.
@@ -71,7 +76,7 @@ class Verifier:
     def __init__(self, model: nn.Module, scorer: nn.Module, operation: str = "JPEG 90", min_psnr: float = 36.0, refine: int = 0) -> None:
         if operation not in GRID:
             raise CamoError(f"--channel {operation!r}: choose one of {'; '.join(GRID)}")
-        self.model, self.scorer, self.operation = model, scorer, GRID[operation]
+        self.model, self.scorer, self.operation = model, scorer, operation
         self.min_psnr, self.refine = min_psnr, refine
 
     def __call__(self, photo: Photo, strength: float) -> tuple[Photo, Verdict]:
@@ -94,6 +99,17 @@ class Verifier:
         seconds = round(time.monotonic() - start, 3)
         protected = best.score < THRESHOLD
         return best.photo, Verdict(before, best.score, min(best.psnr, 100.0), best.strength, steps, seconds, protected)
+
+    @torch.inference_mode()
+    def check(self, original: Photo, written: Photo) -> Verdict:
+        """What a file written earlier is worth. Raises ValueError if it is of another size, so of another photo."""
+        start = time.monotonic()
+        if original.pixels.shape != written.pixels.shape:
+            sizes = ["{2}x{1}".format(*photo.pixels.shape) for photo in (written, original)]
+            raise ValueError("what is there already has {} px, not {}".format(*sizes))
+        before, after = self._score(original.pixels), self._score(written.pixels)
+        distance = psnr(to_float(original.pixels[None]), to_float(written.pixels[None])).item()
+        return Verdict(before, after, min(distance, 100.0), None, 0, round(time.monotonic() - start, 3), after < THRESHOLD)
 
     @torch.inference_mode()
     def _stronger(self, photo: Photo, original: Tensor, strength: float) -> Iterator[Candidate]:
@@ -129,5 +145,12 @@ class Verifier:
             return Candidate(version, strength, distance, self._score(written))
 
     def _score(self, pixels: Tensor) -> float:
-        shared = pil_to_tensor(self.operation(to_pil_image(pixels)))
-        return self.scorer(to_float(shared[None]).to(next(self.model.parameters()).device)).item()
+        try:
+            shared = pil_to_tensor(GRID[self.operation](to_pil_image(pixels)))
+        except (OSError, ValueError) as error:  # Pillow's words do not always say that the size is at fault
+            height, width = pixels.shape[1:]
+            raise ValueError(f"--channel {self.operation!r} fails on {width}x{height} px: {reason(error)}") from error
+        score = self.scorer(to_float(shared[None]).to(next(self.model.parameters()).device)).item()
+        if not math.isfinite(score):
+            raise ValueError(f"the quality model gives a score of {score}")
+        return score

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
 from camo import CamoError, images
@@ -355,6 +357,28 @@ def test_what_is_no_photo_is_refused_in_one_line(tmp_path, content, message):
         read(path)
     assert repr(str(path)) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(FORMATS.values())),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20), st.binary(max_size=20)), min_size=1, max_size=3),
+    st.floats(0.3, 2),
+)
+def test_whatever_the_bytes_they_give_a_photo_or_a_fault_of_one_line(tmp_path_factory, file_format, faults, kept):
+    damaged = bytearray(encode(Photo(rgb_pixels(picture()), file_format, exif=exif_block(6), dpi=(300, 300), xmp=PACKET % 6)))
+    for place, cut, inserted in faults:
+        at = int(place**3 * len(damaged))  # most of them near the start, where the headers are
+        damaged[at : at + cut] = inserted
+    path = tmp_path_factory.getbasetemp() / "mutated.jpg"
+    path.write_bytes(damaged[: int(kept * len(damaged))])
+    try:
+        photo = read(path)
+    except CamoError as error:
+        assert str(error).startswith(f"{str(path)!r}: ")
+        assert "\n" not in str(error)
+    else:
+        assert (photo.pixels.ndim, photo.pixels.dtype) == (3, torch.uint8)
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, "gif"])

@@ -1,13 +1,17 @@
 """infer.py from the command line inwards: what is written, what is kept, and what happens to the rest when something goes wrong."""
 
 import contextlib
+import errno
 import functools
+import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +20,11 @@ import torch
 from PIL import Image
 
 import infer
-from camo import pipeline
+from camo import biqa, pipeline
 from camo.checkpoint import save_filter
 from camo.files import atomic_write
-from camo.images import Photo, read, to_float, to_uint8
+from camo.images import READABLE, Photo, read, to_float, to_uint8
+from camo.metadata import SUFFIX_OF
 
 ROOT = Path(__file__).parent.parent
 WRONG_USAGE, INTERRUPTED = 2, 130
@@ -60,6 +65,27 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+class Brightness(torch.nn.Module):
+    """A scorer, 0 for black and about 75 for noise; as some models from files do, it fails on one size."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.shape[3] == 33:
+            raise ValueError("cannot score\n33 px")
+        return 150 * image.mean((1, 2, 3))
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+    """In place of the bundled quality model, one that takes no time and calls noise unprotected, black protected."""
+    monkeypatch.setattr(biqa, "load", lambda spec, device: Brightness())
+
+
+def told(capsys):
+    """What was told since the last call: JSON lines on the standard output, and the lines of faults."""
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], [line for line in captured.err.splitlines() if line.startswith("error: ")]
+
+
 # What is written
 
 
@@ -95,6 +121,23 @@ def test_another_format_without_metadata(tmp_path, camouflage, make, capsys):
     assert "b.png': is partly transparent, which JPEG cannot hold" in capsys.readouterr().err
 
 
+def test_a_gif_comes_out_as_png(tmp_path, camouflage, make):
+    make("in/a.gif")
+    assert camouflage("in") == 0
+    assert list(files(tmp_path / "out")) == ["a.png"]
+    assert read(tmp_path / "out" / "a.png").format == "PNG"
+
+
+@pytest.mark.parametrize("file_format", [name for name in ("AVIF", "HEIF") if name in READABLE])
+def test_formats_that_need_a_package(tmp_path, camouflage, make, file_format):
+    make("in/a.jpg")
+    assert camouflage("in", "--format", file_format.lower()) == 0
+    name = f"a{SUFFIX_OF[file_format]}"
+    assert list(files(tmp_path / "out")) == [name]
+    written = read(tmp_path / "out" / name)
+    assert (written.format, written.pixels.shape) == (file_format, (3, 24, 40))
+
+
 def test_a_photo_lying_on_its_side_comes_out_upright(tmp_path, camouflage, make):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -109,10 +152,13 @@ def test_batch_and_workers_change_no_byte(tmp_path, camouflage, make, monkeypatc
     for index in range(7):
         make(f"in/{index}.png", *[(40, 24), (24, 40), (33, 17)][index % 3])
     assert camouflage("in") == 0
+    pools = []
+    monkeypatch.setattr(infer, "ThreadPoolExecutor", lambda workers: pools.append(workers) or ThreadPoolExecutor(workers))
     for batch in ["2", "3", "16"]:
         monkeypatch.setattr(pipeline, "WORKERS", int(batch))
         assert camouflage("in", "--batch-size", batch, out=batch) == 0
         assert files(tmp_path / batch) == files(tmp_path / "out")
+    assert pools == [2, 3, 16]
 
 
 def test_a_batch_is_used_only_where_it_gives_the_same_floats():
@@ -161,6 +207,39 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
     assert most_waiting <= 10 * largest // (3 * 16 * 16) + 1
 
 
+@pytest.mark.parametrize(("limit", "ahead"), [(10**9, 4), (5 * 1000, 4), (3 * 1000, 3), (10, 1)])
+def test_work_ahead_is_bounded_in_jobs_and_bytes_and_keeps_its_order(monkeypatch, limit, ahead):
+    monkeypatch.setattr(pipeline, "WORKERS", 3)
+    monkeypatch.setattr(pipeline, "MAX_AHEAD", limit)
+    photo = Photo(torch.zeros(1000, dtype=torch.uint8), "PNG")
+    jobs = [pipeline.Job(Path(str(index)), Path(str(index)), photo) for index in range(20)]
+    taken, given, most = [], [], 0
+
+    def work(job):
+        taken.append(job)
+        if job is jobs[5]:
+            raise MemoryError
+        return job
+
+    faults = []
+    with ThreadPoolExecutor(3) as pool:
+        for job in pipeline.in_order(pool, work, iter(jobs), faults):
+            most = max(most, len(taken) - len(given) - len(faults))
+            given.append(job)
+            time.sleep(0.01)  # the threads do all that they were given
+    assert given == jobs[:5] + jobs[6:]
+    assert most <= ahead
+    assert [str(fault) for fault in faults] == ["'5': cannot be processed: MemoryError"]
+
+
+def test_the_bytes_of_a_photo_are_told_from_its_header(tmp_path, make):
+    make("a.png", 40, 24)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    os.mkfifo(tmp_path / "pipe.png")
+    sizes = {name: pipeline._bytes(pipeline.Job(tmp_path / name, tmp_path)) for name in ("a.png", "broken.png", "pipe.png", "gone.png")}
+    assert sizes == {"a.png": 3 * 40 * 24, "broken.png": 0, "pipe.png": 0, "gone.png": 0}
+
+
 # What is there already
 
 
@@ -175,6 +254,36 @@ def test_existing_files_are_kept_unless_told(tmp_path, camouflage, make, capsys)
     assert camouflage("in", "--overwrite") == 0
     assert capsys.readouterr().out.startswith("2 written, 0 there already, 0 failed;")
     assert files(tmp_path / "out")["a.png"] != before["a.png"]
+
+
+def test_with_verify_the_files_that_are_kept_are_scored_too(tmp_path, camouflage, make, capsys, brightness):
+    for name in ("dark", "new", "other", "same", "torn"):
+        make(f"in/{name}.png")
+    (tmp_path / "out").mkdir()
+    Image.new("RGB", (40, 24)).save(tmp_path / "out/dark.png")
+    (tmp_path / "out/same.png").write_bytes((tmp_path / "in/same.png").read_bytes())
+    make("out/other.png", 20, 30)
+    (tmp_path / "out/torn.png").write_bytes(b"no picture")
+    before = files(tmp_path / "out")
+    assert camouflage("in", "--verify") == 1
+    summary = capsys.readouterr()
+    lines = {Path(line["written"]).stem: line for line in map(json.loads, summary.out.splitlines())}
+    assert sorted(lines) == ["dark", "new", "same"]
+    assert [(lines[name]["strength"], lines[name]["steps"]) for name in ("dark", "same")] == [(None, 0)] * 2
+    assert [lines[name]["protected"] for name in ("dark", "same")] == [True, False]
+    assert lines["same"]["score_before"] == lines["same"]["score_after"] > 50 > lines["dark"]["score_after"]
+    assert (lines["same"]["psnr"], lines["dark"]["psnr"] < 10) == (100, True)
+    for message in (
+        "out/same.png': scores",
+        "other.png': cannot be processed: what is there already has 20x30 px, not 40x24",
+        "out/torn.png': not a",
+    ):
+        assert summary.err.count(message) == 1
+    assert "1 written, 4 there already," in summary.err
+    assert files(tmp_path / "out") == {**before, "new.png": files(tmp_path / "out")["new.png"]}
+    (tmp_path / "in/dark.png").rename(tmp_path / "dark.png")
+    assert camouflage("dark.png", "--verify") == 0
+    assert "0 written, 1 there already, 0 failed" in capsys.readouterr().err
 
 
 def test_the_output_folder_inside_the_input_folder_is_not_read_again(tmp_path, camouflage, make, capsys):
@@ -233,6 +342,134 @@ def test_bad_files_are_told_of_in_one_line_each_and_the_rest_is_done(tmp_path, c
     assert captured.out.startswith("2 written, 0 there already, 5 failed;")
 
 
+def test_odd_names_are_done_and_their_faults_told_in_one_line(tmp_path, camouflage, make, capsys, brightness):
+    good, bad = ("line\nbreak\u2028.png", os.fsdecode(b"caf\xe9.png")), ("a\n\rb.png", os.fsdecode(b"\xff.png"))
+    for name in good:
+        make(f"in/{name}".encode("utf-8", "replace").decode()).rename(tmp_path / "in" / name)
+    for name in bad:
+        (tmp_path / "in" / name).write_bytes(b"no picture")
+    assert camouflage("in") == 1
+    assert sorted(files(tmp_path / "out")) == sorted(good)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(repr(str(tmp_path / "in" / name)) in "\n".join(errors) for name in bad)
+    assert camouflage("in", "--verify", out="verified") == 1
+    lines, errors = told(capsys)
+    assert sorted(line["path"] for line in lines) == sorted(str(tmp_path / "in" / name) for name in good)
+    assert len(errors) == 4  # two of them unprotected
+    assert infer.main([str(tmp_path / "in"), "--out", str(tmp_path / "none"), "--checkpoint", "no\nfile\r\u2028"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_tiny_and_unreadable_files_are_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    make("in/one.png", 1, 1)
+    make("in/narrow.png", 15, 3)
+    expected = ["narrow.png': 15x3 px; the filter needs 16 px", "one.png': 1x1 px"]
+    if os.geteuid():  # root may read everything
+        make("in/secret.png").chmod(0)
+        expected.append("secret.png': cannot be read: Permission denied")
+    assert camouflage("in") == 1
+    assert list(files(tmp_path / "out")) == ["a.png"]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == len(expected)
+    assert all(message in error for message, error in zip(expected, errors, strict=True))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_an_output_that_takes_no_more_is_told_of_and_nothing_is_half_written(tmp_path, camouflage, make, monkeypatch, capsys, code):
+    for index in range(4):
+        make(f"in/{index}.png")
+    count, write_bytes, fsync = itertools.count(), Path.write_bytes, os.fsync
+
+    def fails_once(path, content):
+        if path.suffix != ".part" or next(count) != 1:
+            return write_bytes(path, content)
+        if code == errno.ENOSPC:
+            write_bytes(path, content[:99])
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pipeline, "WORKERS", 1)
+    monkeypatch.setattr(Path, "write_bytes", fails_once)
+    assert camouflage("in") == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [f"error: {str(tmp_path / 'out/1.png')!r}: cannot be written: {os.strerror(code)}"]
+    assert captured.out.startswith("3 written, 0 there already, 1 failed;")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "3.png"]  # hidden files too
+
+    def full(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert camouflage("in") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert camouflage("in") == 0
+    assert len(files(tmp_path / "out")) == 4
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nMuch\nwas wanted"), RuntimeError("can't allocate"), MemoryError()])
+@pytest.mark.parametrize("batch", ["1", "3"])
+def test_a_photo_too_large_for_the_memory_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, monkeypatch, capsys, error, batch):
+    for index in range(3):
+        make(f"in/{index}.png")
+    make("in/large.png", 50, 50)
+    forward = infer.forward
+
+    def limited(photo_filter, original, strength, exact):
+        if len(original) > 2 or original.shape[-1] == 50:
+            raise error
+        return forward(photo_filter, original, strength, exact)
+
+    monkeypatch.setattr(infer, "forward", limited)
+    assert camouflage("in", "--batch-size", batch) == 1
+    assert sorted(files(tmp_path / "out")) == ["0.png", "1.png", "2.png"]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith(f"error: {str(tmp_path / 'in/large.png')!r}: cannot be processed: ")
+    assert (str(error).splitlines() or ["MemoryError"])[0] in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("channel", "width", "message"),
+    [("WebP 80", 16_400, "--channel 'WebP 80' fails on 16400x16 px: "), ("JPEG 90", 65_510, "--channel 'JPEG 90' fails on 65510x16 px: ")],
+)
+def test_a_photo_too_long_for_the_channel_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys, brightness, channel, width, message):
+    make("in/a.png")
+    make("in/long.png", width, 16)
+    assert camouflage("in", "--verify", "--channel", channel) == 1
+    lines, errors = told(capsys)
+    assert [Path(line["path"]).name for line in lines] == list(files(tmp_path / "out")) == ["a.png"]
+    assert ["not protected" in errors[0] or "not protected" in errors[1], len(errors)] == [True, 2]
+    assert any(f"long.png': cannot be processed: {message}" in error for error in errors)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")  # TorchScript is deprecated
+def test_a_quality_model_that_fails_on_a_photo_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):
+    torch.jit.script(Brightness()).save(tmp_path / "scorer.ts")
+    make("in/a.png")
+    make("in/odd.png", 33, 20)
+    assert camouflage("in", "--verify", "--channel", "none", "--biqa", str(tmp_path / "scorer.ts")) == 1
+    lines, errors = told(capsys)
+    assert [Path(line["path"]).name for line in lines] == ["a.png"]
+    assert len(errors) == 2
+    assert sum("odd.png': cannot be processed: " in error and "33 px" in error for error in errors) == 1
+
+
+def test_damaged_exif_that_another_format_cannot_hold_is_told_of(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    exif = bytearray(Image.Exif().tobytes())
+    exif[7] = 0x1F  # of the mark of the byte order
+    Image.new("RGB", (40, 24)).save(tmp_path / "in/damaged.jpg", exif=bytes(exif), xmp=b"<x/>")
+    assert camouflage("in", "--format", "tiff") == 1
+    assert list(files(tmp_path / "out")) == ["a.tif"]
+    captured = capsys.readouterr().err
+    assert captured.endswith("damaged.jpg': has damaged EXIF, which TIFF cannot hold; --strip-metadata leaves it out\n")
+    assert captured.count("\n") == 1
+    assert camouflage("in", "--format", "tiff", "--strip-metadata") == 0
+
+
 def test_what_cannot_be_written_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):
     make("in/a.png")
     make("in/sub/b.png")
@@ -264,7 +501,13 @@ def test_a_fault_before_the_first_photo_ends_the_run_in_one_line(camouflage, mak
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--strength", "-0.1"], ["--strength", "nan"], ["--strength", "inf"], ["--batch-size", "0"], ["--run-code", "../up"], ["--run-code", ""]],
+    [
+        *(["--strength", value] for value in ("-0.1", "nan", "inf")),
+        *(["--batch-size", "0"], ["--run-code", "../up"], ["--run-code", ""]),
+        *(["--refine", "5"], ["--channel", "none"], ["--biqa", "koncept512"], ["--min-psnr", "40"]),  # without --verify
+        *(["--min-psnr", value, "--verify"] for value in ("nan", "inf")),
+        ["--refine", "-1", "--verify"],
+    ],
 )
 def test_wrong_usage_is_told_and_writes_nothing(tmp_path, camouflage, make, capsys, wrong):
     make("a.png")

@@ -1,5 +1,6 @@
 """What is taken away is gone from the bytes, what is kept is as it was."""
 
+import contextlib
 import struct
 
 import pytest
@@ -83,6 +84,28 @@ def test_a_photo_becomes_any_format(tmp_path, file_format):
         with Image.open(path) as written:
             assert written.getexif()[ExifTags.Base.Make] == "Maker of cameras"
             assert written.info["xmp"] == XMP
+
+
+@pytest.mark.parametrize(("at", "value"), [(7, 0x1F), (17, 0), (19, 5)])  # Pillow raises SyntaxError, struct.error, AttributeError
+def test_damaged_exif_beside_xmp_is_a_fault_for_tiff_and_none_for_others(at, value):
+    exif = bytearray(exif_with_location())
+    exif[at] = value
+    photo = Photo(PIXELS, "JPEG", exif=bytes(exif), xmp=XMP)
+    with pytest.raises(CamoError, match="has damaged EXIF, which TIFF cannot hold; --strip-metadata leaves it out"):
+        as_format(photo, "TIFF")
+    encode(as_format(without_metadata(photo), "TIFF"))
+    assert as_format(photo, "WEBP").exif == photo.exif
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow's, which infer.py silences
+@given(st.binary(max_size=12), st.integers(0, 400), st.integers(1, 300))
+def test_damaged_exif_in_another_format_is_a_fault_of_ours_at_most(noise, at, kept):
+    damaged = bytearray(exif_with_location())
+    damaged[at : at + len(noise)] = noise
+    for file_format in ("TIFF", *({"AVIF"} & {*READABLE})):
+        for exif in (bytes(damaged), bytes(damaged[:kept])):
+            with contextlib.suppress(CamoError):
+                as_format(Photo(PIXELS, "JPEG", exif=exif, xmp=XMP), file_format)
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP"])

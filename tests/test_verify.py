@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,34 @@ def test_refinement_goes_on_where_no_strength_protects(photo):
     assert (verdict.protected, verdict.steps, verdict.strength) == (True, 20, alone.strength)
     assert score(result, scorer, "JPEG 90") == verdict.score_after < 50
     assert verdict.psnr >= 35.0
+
+
+def test_a_file_that_is_there_gets_the_verdict_it_got_when_written(photo):
+    verifier = Verifier(Darker(), Brightness(brightness(photo) + 5), "JPEG 75")
+    result, verdict = verifier(photo, 2.0)
+    again = verifier.check(photo, result)
+    assert replace(again, strength=2.0, seconds=verdict.seconds) == verdict
+    assert again.strength is None
+    unchanged = Verifier(Darker(), Brightness(0), "none").check(photo, photo)
+    assert (unchanged.protected, unchanged.psnr, unchanged.score_after) == (False, 100.0, unchanged.score_before)
+
+
+def test_a_file_of_another_size_is_not_checked(photo):
+    with pytest.raises(ValueError, match="what is there already has 100x96 px, not 128x96"):
+        Verifier(Darker(), Brightness(0)).check(photo, replace(photo, pixels=photo.pixels[..., :100]))
+
+
+@pytest.mark.parametrize(("operation", "width"), [("WebP 80", 16_384), ("JPEG 90", 65_501)])
+def test_a_side_too_long_for_the_operation_is_told(operation, width):
+    photo = Photo(torch.zeros(3, 16, width, dtype=torch.uint8), "PNG")
+    with pytest.raises(ValueError, match=f"--channel '{operation}' fails on {width}x16 px: "):
+        Verifier(Darker(), Brightness(0), operation)(photo, 1.0)
+
+
+@pytest.mark.parametrize("slope", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_told(photo, slope):
+    with pytest.raises(ValueError, match="the quality model gives a score of"):
+        Verifier(Darker(), Brightness(0, slope))(photo, 1.0)
 
 
 def test_infer_prints_a_line_a_photo_and_fails_where_one_is_unprotected(tmp_path):
