@@ -47,7 +47,7 @@ def seeds() -> list[tuple[str, bytes]]:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     kinds = [
         *(("JPEG", mode, {"progressive": progressive}) for mode in ("RGB", "L", "CMYK") for progressive in (False, True)),
-        ("JPEG", "RGB", {"dpi": (0, 0), "icc_profile": None}),  # as phones write: Pillow looks into EXIF already when it opens the file
+        *(("JPEG", mode, {"dpi": (0, 0), "icc_profile": None}) for mode in ("RGB", "L", "CMYK")),  # Pillow looks into EXIF as it opens the file
         *(("PNG", mode, {}) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")),
         *(("WEBP", mode, {"lossless": lossless}) for mode in ("RGB", "RGBA") for lossless in (False, True)),
         *(("TIFF", mode, {"compression": packed}) for mode in ("RGB", "L", "CMYK") for packed in ("raw", "tiff_lzw", "tiff_adobe_deflate")),

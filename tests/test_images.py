@@ -359,6 +359,7 @@ def test_what_is_no_photo_is_refused_in_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow's, which infer.py silences
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(sorted(FORMATS.values())),
