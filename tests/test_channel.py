@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Generator
 
-from camo.channel import Channel, soft_jpeg, straight_through_jpeg
+from camo.channel import Channel, soft_jpeg, straight_through_jpeg, turn
 from camo.images import jpeg_roundtrip, to_float, to_uint8
 from camo.metrics import psnr
 
@@ -64,5 +64,26 @@ def test_channel_yields_odd_sizes_resizes_and_both_codecs(photos):
     assert {height % 2 for height, _ in shapes} == {0, 1}
     assert min(height for height, _ in shapes) < 112
     assert max(height for height, _ in shapes) > 128
-    real = Channel(resize_rate=0, shift=0, real_rate=1, quality=(80, 80))(small, Generator())
+    still = {"resize_rate": 0, "shift": 0, "turn_rate": 0, "real_rate": 1, "quality": (80, 80)}
+    real = Channel(**still, flip_rate=0)(small, Generator())
     assert torch.allclose(real, to_float(to_uint8(jpeg_roundtrip(small, 80))), atol=1e-6)
+    mirrored = Channel(**still, flip_rate=1)(small, Generator())
+    assert torch.allclose(mirrored, to_float(to_uint8(jpeg_roundtrip(small.flip(-1), 80))), atol=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [-3.0, 0.0, 2.0])
+def test_turn_leaves_no_corner_black_and_comes_back(photos, degrees):
+    white = torch.ones(1, 3, 96, 128)
+    turned = turn(white, degrees)
+    assert turned.shape == (1, 3, 96, 128) if degrees == 0 else turned.shape[-1] < 128
+    assert turned.min() > 0.999
+    back = turn(turn(photos[:1], degrees), -degrees)
+    rows, columns = ((whole - part) // 2 for whole, part in zip(photos.shape[-2:], back.shape[-2:], strict=True))
+    middle = photos[:1, :, rows : photos.shape[-2] - rows, columns : photos.shape[-1] - columns]
+    assert psnr(back, middle).item() > 25  # turned the wrong way it is below 20
+
+
+def test_turn_passes_the_gradient_on(photos):
+    image = photos[:1].clone().requires_grad_()
+    turn(image, 2.0).sum().backward()
+    assert (image.grad[..., 60:-60, 60:-60] > 0).all()
