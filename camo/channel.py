@@ -1,7 +1,8 @@
 """The sharing channel: what happens to a photo between the filter and the quality model, differentiable, for training.
 
 Now and then mirrored or turned a little, a mild resize, a crop of a few pixels on every side (so that no fixed grid of the scorer's strides can be
-relied on, and sides become odd), then JPEG at a random quality. The evaluation uses real files only; this module is never a substitute for them there.
+relied on, and sides become odd), then JPEG at a random quality. The evaluation uses real files only; this module is never a substitute for them
+there.
 """
 
 import math
