@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 
 from camo import CamoError, pipeline, processes
 from camo.files import remove_stale
-from camo.pipeline import Job, apart, by_size, forward, in_order
+from camo.pipeline import Job, apart, by_size, in_order
 
 if TYPE_CHECKING:
-    import torch
-
     from camo.images import Photo, PhotoFile
 
 MIN_SIDE = 16  # px, the filter's smallest input
@@ -38,6 +36,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--strength", type=float, default=1.0, metavar="S", help="scale of the change: 0 none, 1 as trained (default: 1)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="photos of one size filtered together; no gain on a CPU (default: 1)")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cuda, else mps, else cpu)")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network; bf16: for GPUs (default: float32)")
+    parser.add_argument("--compile", action="store_true", help="compile the network first (torch.compile): worth it for thousands of photos")
     parser.add_argument("--run-code", metavar="CODE", help="put CODE and an underscore before each file name")
     formats = ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heif")
     parser.add_argument("--format", choices=formats, type=str.lower, help="to write (default: that of each photo)")
@@ -118,15 +118,15 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
 
     from camo.checkpoint import SHIPPED_FILTER, load_filter
     from camo.full_size import FullSize
-    from camo.images import read, to_float, to_uint8, write
+    from camo.images import read, write
 
     best = f"cuda:{processes.LOCAL_RANK}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.zeros(1, device=args.device or best).device
     except (AssertionError, RuntimeError) as error:
         raise CamoError(f"--device {args.device}: cannot be used: {str(error).splitlines()[0]}") from error
-    photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, device))
-    exact: dict[torch.Size, bool] = {}
+    pipeline.keep_freed_memory()
+    photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, device), args.precision == "bf16", args.compile)
     verify = None
     if args.verify:
         from camo import biqa
@@ -142,9 +142,8 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
         return replace(job, photo=photo)
 
     def filtered(group: list[Job]) -> list[Job]:
-        with torch.inference_mode():
-            original = to_float(torch.stack([job.photo.pixels for job in group]).to(device))
-            results = to_uint8(forward(photo_filter, original, args.strength, exact)).cpu()
+        pixels = torch.stack([job.photo.pixels for job in group]) if len(group) > 1 else group[0].photo.pixels[None]  # no copy of a large one
+        results = photo_filter(pixels, args.strength)
         return [replace(job, photo=replace(job.photo, pixels=pixels)) for job, pixels in zip(group, results, strict=True)]
 
     def verified(group: list[Job]) -> list[Job]:

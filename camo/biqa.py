@@ -6,7 +6,6 @@ them (not clamped). Differentiable with respect to the image; parameters frozen;
 
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -53,6 +52,8 @@ class KonCept512(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import timm  # takes a second, for which no one should wait who only filters
+
         network = timm.create_model("inception_resnet_v2", pretrained=False, num_classes=0)
         children = dict(network.named_children())
         names = list(children)
@@ -86,6 +87,8 @@ class BundledQuality(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import timm
+
         # Symmetric padding, not TensorFlow's SAME, so that an odd side does not move the stride grid by a pixel.
         self.backbone = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4))
         width = 2 * sum(self.backbone.feature_info.channels())

@@ -8,7 +8,7 @@ pseudo-labels: nobody was asked. Needs the development extra (piq, efficientnet-
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from camo.biqa import BUNDLED_WEIGHTS, THRESHOLD, BundledQuality, load_bundled
-from camo.distortions import distort
+from camo.distortions import FAMILIES, JUDGEABLE, Distortion, distort
 from camo.images import jpeg_roundtrip
 
 CLEAN_SCORE = 65.0  # good photographs score 58 to 67 on KonCept512 (its four published scores), so the threshold of 50 means alike
@@ -122,20 +122,23 @@ def spearman(first: Tensor, second: Tensor) -> float:
     return torch.corrcoef(torch.stack([ranks(first), ranks(second)]))[0, 1].item()
 
 
-def distorted_versions(photos: list[Path], versions: int, seed: int) -> Iterator[tuple[Tensor, Tensor, list[Tensor], list[float]]]:
+def distorted_versions(
+    photos: list[Path], families: Sequence[Distortion], versions: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor, list[Tensor], list[float]]]:
     """Per photo, at 512x384: the clean image, its JPEG 90, ``versions`` distorted ones and their labels."""
     rng = Generator().manual_seed(seed)
     for path in photos:
         clean = random_crop(Image.open(path).convert("RGB"), (384, 512), rng)
-        distorted = [distort(clean, rng) for _ in range(versions)]
+        distorted = [distort(clean, rng, families) for _ in range(versions)]
         yield clean, jpeg_roundtrip(clean[None], 90)[0], distorted, [pseudo_label(image, clean) for image in distorted]
 
 
 @torch.inference_mode()
-def judge(model: nn.Module, photos: list[Path], versions: int = 12, seed: int = 1) -> dict[str, float]:
+def judge(model: nn.Module, photos: list[Path], families: Sequence[Distortion], versions: int = 24, seed: int = 1) -> dict[str, float]:
     """The figures that the README states, on photographs that must not have been trained on."""
     clean, compressed, distorted, labels = [], [], [], []
-    for image, jpeg90, images, image_labels in tqdm(distorted_versions(photos, versions, seed), total=len(photos), desc="judge", mininterval=5):
+    samples = distorted_versions(photos, families, versions, seed)
+    for image, jpeg90, images, image_labels in tqdm(samples, total=len(photos), desc="judge", mininterval=5):
         clean.append(model(image[None]))
         compressed.append(model(jpeg90[None]))
         distorted += [model(one[None]) for one in images]
@@ -169,7 +172,9 @@ def main() -> None:
         photos = sorted(path for folder in args.photos for path in folder.rglob("*.jpg"))
         save(train(photos, args.steps, args.batch_size, args.seed, args.workers), args.out)
     held_out = sorted(path for folder in args.held_out for path in folder.rglob("*.jpg"))
-    print(json.dumps(judge(load_bundled(args.out), held_out), indent=2))
+    model = load_bundled(args.out)
+    figures = {"all families": judge(model, held_out, FAMILIES), "without colour": judge(model, held_out, JUDGEABLE)}
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

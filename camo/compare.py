@@ -38,12 +38,11 @@ TOLERANCE = 0.1  # dB, of the rows at equal distortion
 class OnePass:
     """A trained generator in the attacks' interface. It never asks the scorer on its way."""
 
-    model: nn.Module
+    model: FullSize
 
     def __call__(self, scorer: Scorer, images: Tensor, progress: Progress | None = None) -> Result:
-        """Filter; (B, 3, H, W) in [0, 1]."""
-        with torch.inference_mode():
-            filtered = self.model(images)
+        """Filter; (B, 3, H, W) in [0, 1], at multiples of 1/255, as files hold them."""
+        filtered = to_float(self.model(to_uint8(images).cpu())).to(images.device)
         nothing = torch.zeros(len(images))
         return Result(filtered, nothing, nothing.long())
 

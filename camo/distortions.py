@@ -5,7 +5,7 @@ range. Randomness (noise, direction, sign) comes from the generator given.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -124,12 +124,15 @@ FAMILIES: tuple[Distortion, ...] = (
 )
 
 
-def distort(image: Tensor, rng: Generator, pairs: float = 0.35) -> Tensor:
+JUDGEABLE = tuple(family for family in FAMILIES if family is not colour)  # nobody knows the right hue without the original
+
+
+def distort(image: Tensor, rng: Generator, families: Sequence[Distortion] = FAMILIES, pairs: float = 0.35) -> Tensor:
     """One random family at random severity, or, with probability ``pairs``, two different ones after each other.
 
     Shape: (3, H, W) float32 RGB in [0, 1] -> the same, rounded to 8 bits as a file would be.
     """
-    chosen = torch.randperm(len(FAMILIES), generator=rng)[: 2 if _uniform(rng) < pairs else 1].tolist()
+    chosen = torch.randperm(len(families), generator=rng)[: 2 if _uniform(rng) < pairs else 1].tolist()
     for index in chosen:
-        image = FAMILIES[index](image, _uniform(rng), rng).clamp(0, 1)
+        image = families[index](image, _uniform(rng), rng).clamp(0, 1)
     return (image * 255).round() / 255

@@ -161,11 +161,27 @@ class Filter(nn.Module):
     def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
         height, width = original.shape[-2], original.shape[-1]
-        size = working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
+        size = self.working_size(height, width)
         working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
-        shape = F.interpolate(self.unet(working * 2 - 1), [height, width], mode="bilinear", align_corners=False)
-        residual = self.gain * (F.conv2d(shape, self.colours) * self.jnd(original) if self.shaped else shape / 255)
+        plan = F.interpolate(self.plan(working), [height, width], mode="bilinear", align_corners=False)
+        residual = self.residual(plan, original)
         if self.shaped and not self.training:
-            loudness = residual.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-            residual = residual * (self.LOUDEST / loudness.clamp(min=self.LOUDEST))
+            residual = residual * self.quieting(residual.square().mean(dim=(1, 2, 3), keepdim=True))
         return (original + strength * residual).clamp(0, 1)
+
+    def working_size(self, height: int, width: int) -> list[int]:
+        """Height and width at which the U-Net looks at a photo of these."""
+        return working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
+
+    def plan(self, working: Tensor) -> Tensor:
+        """The residual in RGB, in units of the JND (or of 1/255), that the U-Net plans for the working copy. Shape: (B, 3, h, w) -> the same."""
+        shape = self.unet(working * 2 - 1).float()  # where it runs in bf16
+        return self.gain * (F.conv2d(shape, self.colours) if self.shaped else shape)
+
+    def residual(self, plan: Tensor, original: Tensor) -> Tensor:
+        """The plan, enlarged to the photo's size, as a change of its values, however loud. Shape: two (B, 3, H, W) -> the same."""
+        return plan * (self.jnd(original) if self.shaped else 1 / 255)
+
+    def quieting(self, mean_square: Tensor) -> Tensor:
+        """The factor, at most 1, that holds a residual of this mean square to ``LOUDEST``. Shape: any -> the same."""
+        return self.LOUDEST / mean_square.sqrt().clamp(min=self.LOUDEST)

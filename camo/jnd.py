@@ -19,6 +19,7 @@ class JustNoticeableDifference(nn.Module):
 
     DARKEST: Final = 6.0  # of 255; the model allows 20 in the dark, measured on tubes; screens of today show more there
     FLAT: Final = 0.12  # of the adaptation; the model is for noise, and a pattern is seen sooner on a flat ground
+    REACH: Final = 2  # px, of a pixel's neighbourhood to each side
     OVERLAP: Final = 0.3  # of the lesser effect, which both would count
 
     def __init__(self) -> None:

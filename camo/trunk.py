@@ -2,11 +2,8 @@
 
 from typing import Final
 
-import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from camo.biqa import fold_batch_norm
 
 
 class Bottleneck(nn.Module):
@@ -19,11 +16,15 @@ class Bottleneck(nn.Module):
     Sides should be even where the block halves them. What ``forward`` appends to ``gates``, ``back`` takes off again.
     """
 
-    def __init__(self, expand: nn.Conv2d, depthwise: nn.Conv2d, project: nn.Conv2d, skip: bool) -> None:
+    def __init__(self, expand: nn.Conv2d, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.expand, self.depthwise, self.project, self.skip = expand, depthwise, project, skip
-        self.halves_first, self.halves = expand.stride[0] == 2, depthwise.stride[0] == 2
-        self.first_padding, self.padding = expand.padding[0], depthwise.padding[0]
+        wide = expand.out_channels
+        self.expand = expand
+        self.depthwise = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
+        self.project = nn.Conv2d(wide, channels, 1)
+        self.halves_first, self.halves = expand.stride[0] == 2, stride == 2
+        self.first_padding, self.padding = expand.padding[0], kernel // 2
+        self.skip = stride == 1 and expand.in_channels == channels
 
     def forward(self, x: Tensor, gates: list[Tensor]) -> Tensor:
         """Shape: (B, C, H, W) -> (B, C', H', W')."""
@@ -85,6 +86,8 @@ class End(nn.Module):
 class Trunk(nn.Module):
     """The first stages of EfficientNet-Lite0 (Liu 2020), batch normalisations folded, frozen.
 
+    Built here rather than by timm, whose import takes longer than camouflaging a photo.
+
     Shape: (B, 3, H, W) float in [-1, 1], sides divisible by 16 -> maps at strides 4, 8 and 16 with 24, 40 and 112 channels.
     """
 
@@ -92,22 +95,27 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True)
-        fold_batch_norm(network.eval())
-        self.stride4, self.stride8, self.stride16 = self._chains(network)
+        stem = Bottleneck(nn.Conv2d(3, 32, 3, 2, 1), 16, 3)
+        self.stride4 = Chain([stem, *self._stage(16, 24, 3, 2, 2)])
+        self.stride8 = Chain(self._stage(24, 40, 5, 2, 2))
+        self.stride16 = Chain([*self._stage(40, 80, 3, 2, 3), *self._stage(80, 112, 5, 1, 3)])
         self.requires_grad_(False)
 
     @staticmethod
-    def _chains(network: nn.Module) -> tuple[Chain, Chain, Chain]:
-        first, *stages = network.blocks
-        stem = Bottleneck(network.conv_stem, first[0].conv_dw, first[0].conv_pw, skip=False)
-        stages = [[Bottleneck(block.conv_pw, block.conv_dw, block.conv_pwl, block.has_skip) for block in stage] for stage in stages]
-        return Chain([stem, *stages[0]]), Chain(stages[1]), Chain(stages[2] + stages[3])
+    def _stage(channels: int, out: int, kernel: int, stride: int, depth: int) -> list[Bottleneck]:
+        """``depth`` blocks that expand six times, the first from ``channels`` and with ``stride``."""
+        first = Bottleneck(nn.Conv2d(channels, 6 * channels, 1), out, kernel, stride)
+        return [first, *(Bottleneck(nn.Conv2d(out, 6 * out, 1), out, kernel) for _ in range(depth - 1))]
 
     def copy_from(self, network: nn.Module) -> None:
-        """Take over the weights of a whole EfficientNet-Lite0 with folded batch normalisations."""
-        for own, other in zip((self.stride4, self.stride8, self.stride16), self._chains(network), strict=True):
-            own.load_state_dict(other.state_dict())
+        """Take over the weights of timm's whole EfficientNet-Lite0, batch normalisations folded. Raises RuntimeError for another network."""
+        first, *stages = network.blocks[:5]
+        convolutions = [network.conv_stem, first[0].conv_dw, first[0].conv_pw]
+        for block in (block for stage in stages for block in stage):
+            convolutions += [block.conv_pw, block.conv_dw, block.conv_pwl]
+        own = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        for mine, other in zip(own, convolutions, strict=True):
+            mine.load_state_dict(other.state_dict())
 
     def forward(self, x: Tensor, gates: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Fine, coarse and coarsest map; ``gates`` is filled for ``back``."""

@@ -64,7 +64,7 @@ class Verifier:
     besides, what the filter and the scorer raise on a photo, such as one too large for the memory.
 
     Args:
-        model: the filter, (B, 3, H, W) in [0, 1] and a strength -> the same shape.
+        model: the filter, (B, 3, H, W) uint8 on the CPU and a strength -> the same shape and type.
         scorer: frozen quality model, (B, 3, H, W) in [0, 1] -> (B,), 0..100.
         operation: what happens to the file, one of ``camo.operations.GRID``.
         min_psnr: dB; neither a higher strength nor the optimisation goes below it.
@@ -82,18 +82,16 @@ class Verifier:
     def __call__(self, photo: Photo, strength: float) -> tuple[Photo, Verdict]:
         """The weakest version that is protected; where there is none, the one of the lowest score."""
         start = time.monotonic()
-        device = next(self.model.parameters()).device
-        original = to_float(photo.pixels[None]).to(device)
         with torch.inference_mode():
             before = self._score(photo.pixels)
         best, steps = None, 0
-        for candidate in self._stronger(photo, original, strength):
+        for candidate in self._stronger(photo, strength):
             if best is None or candidate.score < best.score:
                 best = candidate
             if best.score < THRESHOLD:
                 break
         if best.score >= THRESHOLD and self.refine:
-            refined, steps = self._refined(photo, original, best)
+            refined, steps = self._refined(photo, best)
             if refined.score < best.score and refined.psnr >= self.min_psnr:
                 best = refined
         seconds = round(time.monotonic() - start, 3)
@@ -112,12 +110,12 @@ class Verifier:
         return Verdict(before, after, min(distance, 100.0), None, 0, round(time.monotonic() - start, 3), after < THRESHOLD)
 
     @torch.inference_mode()
-    def _stronger(self, photo: Photo, original: Tensor, strength: float) -> Iterator[Candidate]:
+    def _stronger(self, photo: Photo, strength: float) -> Iterator[Candidate]:
         """The strength asked for, then higher ones as long as the PSNR allows."""
         limit = strength * STRONGEST
         asked = True
         while asked or strength <= limit:
-            candidate = self._candidate(photo, self.model(original, strength), strength)
+            candidate = self._candidate(photo, self.model(photo.pixels[None], strength)[0], strength)
             if not asked and candidate.psnr < self.min_psnr:
                 return
             yield candidate
@@ -125,20 +123,21 @@ class Verifier:
                 return
             asked, strength = False, strength * STRONGER
 
-    def _refined(self, photo: Photo, original: Tensor, begin: Candidate) -> tuple[Candidate, int]:
+    def _refined(self, photo: Photo, begin: Candidate) -> tuple[Candidate, int]:
         """Adam on the pixels from the best version so far. Each step sees the score of the very file that would be written."""
 
         def score(image: Tensor) -> Tensor:
             soft = self.scorer(soft_jpeg(image, torch.full((len(image),), 90)))  # the way of the gradient only
-            real = self._candidate(photo, image.detach(), begin.strength).score
+            real = self._candidate(photo, to_uint8(image)[0].cpu(), begin.strength).score
             return soft + (real - soft).detach()
 
         attack = AdamL2(target=THRESHOLD - 0.5, steps=self.refine, learning_rate=1.0, penalty=0.5)  # protected first, near second
-        result = attack(score, original.clone(), start=to_float(begin.photo.pixels[None]).to(original))
-        return self._candidate(photo, result.images, begin.strength), self.refine
+        original, start = (to_float(version.pixels[None]).to(next(self.model.parameters()).device) for version in (photo, begin.photo))
+        result = attack(score, original, start=start)
+        return self._candidate(photo, to_uint8(result.images)[0].cpu(), begin.strength), self.refine
 
-    def _candidate(self, photo: Photo, image: Tensor, strength: float) -> Candidate:
-        version = replace(photo, pixels=to_uint8(image)[0].cpu())
+    def _candidate(self, photo: Photo, pixels: Tensor, strength: float) -> Candidate:
+        version = replace(photo, pixels=pixels)
         written = decode(encode(version))
         with torch.no_grad():
             distance = psnr(to_float(photo.pixels[None]), to_float(written[None])).item()

@@ -62,7 +62,7 @@ def test_two_steps_train_save_and_load(tmp_path, photos):
 
 def test_shipped_weights_on_unseen_photos():
     """A quick look at what the README states from all 32 test photos; the command there is the full measurement."""
-    figures = biqa_training.judge(biqa.load("bundled"), sorted((SAMPLE / "test").glob("*.jpg"))[::4], versions=6)
+    figures = biqa_training.judge(biqa.load("bundled"), sorted((SAMPLE / "test").glob("*.jpg"))[::4], JUDGEABLE, versions=6)
     assert figures["srcc"] > 0.88
     assert figures["clean_above_50"] == 1
     assert figures["strongest_fifth_below_50"] > 0.9

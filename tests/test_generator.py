@@ -32,6 +32,7 @@ def test_residual_is_bounded_by_the_jnd(small_filter, photos):
 
 
 def test_a_trained_filter_is_never_louder_than_39_db(small_filter, photos):
+    small_filter.gain = 7.0  # loud enough for all four photos, not so loud that values are cut off
     middle = 0.25 + 0.5 * photos
     capped, free = small_filter(middle), small_filter.train()(middle)
     assert psnr(middle, free).max() < 39.2

@@ -21,14 +21,14 @@ ROOT = Path(__file__).parent.parent
 
 
 class Darker(nn.Module):
-    """A filter that takes ``strength`` steps of 1/255 off every value."""
+    """A filter that takes ``strength`` steps off every value."""
 
     def __init__(self):
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(()))
 
-    def forward(self, image, strength):
-        return (image - strength / 255).clamp(0, 1)
+    def forward(self, pixels, strength):
+        return (pixels - strength).clamp(0, 255).round().byte()
 
 
 class Brightness(nn.Module):
