@@ -5,7 +5,7 @@ import torch
 from torch import Generator
 
 from camo import biqa, biqa_training
-from camo.distortions import FAMILIES, distort
+from camo.distortions import FAMILIES, JUDGEABLE, distort
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 
