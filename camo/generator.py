@@ -180,7 +180,7 @@ class Filter(nn.Module):
 
     def residual(self, plan: Tensor, original: Tensor) -> Tensor:
         """The plan, enlarged to the photo's size, as a change of its values, however loud. Shape: two (B, 3, H, W) -> the same."""
-        return plan * (self.jnd(original) if self.shaped else 1 / 255)
+        return plan * self.jnd(original) if self.shaped else plan / 255
 
     def quieting(self, mean_square: Tensor) -> Tensor:
         """The factor, at most 1, that holds a residual of this mean square to ``LOUDEST``. Shape: any -> the same."""
