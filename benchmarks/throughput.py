@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
+from camo import pipeline
 from camo.checkpoint import load_filter
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     add_device(parser)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
+    pipeline.keep_freed_memory()  # as infer.py does
     model = load_filter(device=args.device)
     rows = []
     for size, batch in product(args.sizes, args.batches):
