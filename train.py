@@ -98,7 +98,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
     if main:
-        print(f"quality model: {config.biqa}; perceptual terms: {config.perceptual}; from step {start} of {config.steps}")
+        print(f"quality model: {config.biqa}; perceptual terms: {config.perceptual}; from step {start} of {config.steps}; processes: {world}")
     progress = tqdm(loader, initial=start, total=config.steps, desc="train", disable=not main, mininterval=2)
     for step, pixels in enumerate(progress, start + 1):
         original = to_float(pixels.to(device)).contiguous(memory_format=torch.channels_last)

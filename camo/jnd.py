@@ -33,7 +33,7 @@ class JustNoticeableDifference(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """The map of an image; gradients do not flow through it."""
         luminance = 255 * (image.detach().float() * self.luma).sum(1, keepdim=True)
-        mean = F.conv2d(F.pad(luminance, (2, 2, 2, 2), mode="replicate"), self.background)
+        mean = F.conv2d(F.pad(luminance, [self.REACH] * 4, mode="replicate"), self.background)
         dark = (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.DARKEST)
         adaptation = self.FLAT * torch.where(mean <= 127, dark, 3 / 128 * (mean - 127) + 3)
         slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), self.gradients)

@@ -95,10 +95,10 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        stem = Bottleneck(nn.Conv2d(3, 32, 3, 2, 1), 16, 3)
-        self.stride4 = Chain([stem, *self._stage(16, 24, 3, 2, 2)])
-        self.stride8 = Chain(self._stage(24, 40, 5, 2, 2))
-        self.stride16 = Chain([*self._stage(40, 80, 3, 2, 3), *self._stage(80, 112, 5, 1, 3)])
+        stem = Bottleneck(nn.Conv2d(3, 32, 3, stride=2, padding=1), channels=16, kernel=3)
+        self.stride4 = Chain([stem, *self._stage(16, 24, kernel=3, stride=2, depth=2)])
+        self.stride8 = Chain(self._stage(24, 40, kernel=5, stride=2, depth=2))
+        self.stride16 = Chain([*self._stage(40, 80, kernel=3, stride=2, depth=3), *self._stage(80, 112, kernel=5, stride=1, depth=3)])
         self.requires_grad_(False)
 
     @staticmethod
@@ -108,7 +108,7 @@ class Trunk(nn.Module):
         return [first, *(Bottleneck(nn.Conv2d(out, 6 * out, 1), out, kernel) for _ in range(depth - 1))]
 
     def copy_from(self, network: nn.Module) -> None:
-        """Take over the weights of timm's whole EfficientNet-Lite0, batch normalisations folded. Raises RuntimeError for another network."""
+        """Take over the weights of timm's whole EfficientNet-Lite0, folded. Raises ValueError or RuntimeError for another network."""
         first, *stages = network.blocks[:5]
         convolutions = [network.conv_stem, first[0].conv_dw, first[0].conv_pw]
         for block in (block for stage in stages for block in stage):

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -160,6 +161,25 @@ def test_batch_and_workers_change_no_byte(tmp_path, camouflage, make, monkeypatc
         assert camouflage("in", "--batch-size", batch, out=batch) == 0
         assert files(tmp_path / batch) == files(tmp_path / "out")
     assert pools == [2, 3, 16]
+
+
+def test_what_a_pass_frees_is_kept_for_the_next():
+    """On glibc; a pass of the filter frees and wants again blocks of some 20 MB."""
+    code = """
+import resource, sys
+from camo.pipeline import keep_freed_memory
+import numpy as np
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def a_pass(): blocks = [np.ones(5_000_000, np.float32) for _ in range(4)]
+if sys.argv[1] == "keep": keep_freed_memory()
+a_pass()
+before = faults()
+for _ in range(5): a_pass()
+print(faults() - before)
+"""
+    runs = [subprocess.run([sys.executable, "-c", code, how], cwd=ROOT, capture_output=True, text=True, check=True) for how in ("keep", "give back")]
+    kept, given_back = (int(run.stdout) for run in runs)
+    assert kept < given_back / 10 if platform.libc_ver()[0] == "glibc" else kept >= 0
 
 
 def test_bf16_changes_little(tmp_path, camouflage, make):

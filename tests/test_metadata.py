@@ -116,7 +116,6 @@ def test_transparency_is_never_lost_silently(file_format):
         as_format(Photo(PIXELS, "PNG", alpha), file_format)
 
 
-@pytest.mark.skipif("AVIF" not in READABLE, reason="Pillow without AVIF")
 def test_an_avifs_exif_is_what_it_was_less_its_orientation(tmp_path):
     tags, note = Image.Exif(), bytes(range(256))
     tags[ExifTags.Base.Make], tags[ExifTags.Base.Orientation] = "Maker of cameras", 1

@@ -259,7 +259,8 @@ def start_two(words):
 def test_two_processes_train_as_one_with_twice_the_batch(folder, tmp_path):
     # The crops are the same. The channel is drawn for each process, and the error of the pixels is a root over the batch: without these.
     # One movement of the weights: AdamW moves them by the sign of even the smallest gradient, so that rounding makes later ones differ.
-    settings = {"channel": "none", "perceptual": "none", "accumulate": 2, "steps": 2}
+    # A seed whose first weights do not enlarge rounding: two threads instead of one make as much of a difference with others.
+    settings = {"channel": "none", "perceptual": "none", "accumulate": 2, "steps": 2, "seed": 1}
     first, second = start_two(command(folder, tmp_path / "two", **settings))
     (told, fault), (_, other_fault) = first.communicate(timeout=300), second.communicate(timeout=300)
     assert (first.returncode, second.returncode) == (0, 0), fault + other_fault
@@ -275,10 +276,19 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, tmp_path):
         weights = torch.cat([(state["model"][key] - value).abs().flatten() for key, value in one["model"].items()])
         return ((ours - theirs).norm() / ours.norm()).item(), weights.mean().item()
 
-    # By the seed, rounding makes 1e-6 to 2e-3 of the gradient: on flat ground a slope of almost nothing is brought to the length of any other.
-    assert apart(two)[0] < 1e-2
-    assert apart(two)[1] < 0.1 * apart(half)[1]
+    assert apart(two)[0] < 1e-4
+    assert apart(two)[1] < 1e-2 * apart(half)[1]
     assert apart(half)[0] > 0.1
+
+
+@pytest.mark.parametrize(("launch", "count"), [(["--cpu"], 1), (["--multi_gpu"], 2)])  # without a GPU, accelerate's --cpu starts one all the same
+def test_accelerate_launches_it(folder, tmp_path, launch, count):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *launch, "--num_processes", "2"]
+    words = command(folder, tmp_path, steps=2, validate_every=2, channel="none", perceptual="none")
+    run = subprocess.run([*launcher, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert f"processes: {count}\n" in run.stdout
+    assert load_state(tmp_path / "last.pt")["step"] == 2
 
 
 def test_a_stop_told_to_one_of_two_processes_stops_both_at_one_step(folder, tmp_path):
