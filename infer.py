@@ -37,7 +37,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="photos of one size filtered together; no gain on a CPU (default: 1)")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cuda, else mps, else cpu)")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network; bf16: for GPUs (default: float32)")
-    parser.add_argument("--compile", action="store_true", help="compile the network first (torch.compile), which takes a minute or two")
+    parser.add_argument("--compile", action="store_true", help="compile the network first (torch.compile), which takes 20 seconds or more")
     parser.add_argument("--run-code", metavar="CODE", help="put CODE and an underscore before each file name")
     formats = ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heif")
     parser.add_argument("--format", choices=formats, type=str.lower, help="to write (default: that of each photo)")

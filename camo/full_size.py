@@ -22,7 +22,7 @@ class FullSize(nn.Module):
     Args:
         photo_filter: in eval mode, on any device.
         bf16: run its U-Net in mixed precision.
-        compiled: compile its U-Net, for any size; takes a minute at first.
+        compiled: compile its U-Net, for any size; takes 20 seconds or more at first.
     """
 
     HEIGHT, WIDTH = 384, 512  # px, KonCept512's window
