@@ -86,18 +86,18 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read."""
+    """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read or measured."""
     if (args.out / "compare.json").exists() and not args.overwrite:
         raise CamoError(f"{args.out}: holds results already; give --overwrite or another --out")
     check_device(args.device)
+    scorer = biqa.load(args.biqa, args.device)
     faults: list[str] = []
-    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], faults)
+    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], scorer, args.device, faults)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     if not photos:
         raise CamoError(f"{args.photos[0]}: no photo to compare on")
     originals = [to_float(photo.pixels) for photo in photos.values()]
-    scorer = biqa.load(args.biqa, args.device)
     args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is told before the work
     methods = dict(build(args, scorer))  # trains universal, so it comes after what can be refused at once
     rows: list[dict[str, Any]] = []
@@ -166,13 +166,14 @@ def per_image(method: str, args: argparse.Namespace) -> Iterator[tuple[str, Atta
             yield f"{method} {target:g}", attacks.CarliniWagner(target, **settings)
 
 
-def read_all(paths: Sequence[Path], faults: list[str]) -> dict[Path, Photo]:
-    """Photos by path, those that cannot be read told in ``faults``. Raises CamoError where two would share a name in the output."""
+def read_all(paths: Sequence[Path], scorer: nn.Module, device: str, faults: list[str]) -> dict[Path, Photo]:
+    """Photos by path, those that cannot be read or measured told in ``faults``. Raises CamoError where two would share a name in the output."""
     photos: dict[Path, Photo] = {}
     for path in paths:
         if twin := next((other for other in photos if other.stem == path.stem), None):
             raise CamoError(f"{str(path)!r}: would be written to the same file as {str(twin)!r}")
         try:
+            measure(path, path, scorer, HEADLINE, device=device)  # a refusal after hours of attacks would cost their results
             photos[path] = read(path)
         except CamoError as error:
             faults.append(str(error))

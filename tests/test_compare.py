@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from camo import biqa, compare
+from camo import attacks, biqa, compare
 from camo.__main__ import main
 from camo.checkpoint import SHIPPED_FILTER
 from camo.compare import METHODS, at_distortion
@@ -115,14 +115,18 @@ def test_numbers_out_of_range_are_wrong_usage(folder, tmp_path, capsys, words):
     assert words[0] in capsys.readouterr().err
 
 
-def test_photos_that_cannot_be_measured_or_attacked_are_one_line(folder, tmp_path, capsys, monkeypatch):
-    words = ["compare", str(folder), "--out", str(tmp_path / "out"), "--overwrite", "--methods", "adam", *FAST]
+def test_a_photo_that_cannot_be_measured_is_told_and_the_others_compared(folder, tmp_path, capsys):
     Image.new("RGB", (4, 4)).save(folder / "tiny.png")  # too small for the similarity's window
-    assert main(words) == 1
+    assert main(["compare", str(folder), "--out", str(tmp_path / "out"), "--methods", "adam", *FAST]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "adam/tiny.png': cannot be measured: " in line
-    monkeypatch.setattr(biqa.BundledQuality, "forward", lambda *_: torch.empty(1 << 60))
-    assert main(words) == 1
+    assert "tiny.png': cannot be measured: " in line
+    assert [row["photos"] for row in json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]] == [2]
+    assert not (tmp_path / "out" / "adam" / "tiny.png").exists()
+
+
+def test_a_method_that_cannot_be_run_is_one_line(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(attacks.AdamL2, "__call__", lambda *_: torch.empty(1 << 60))
+    assert main(["compare", str(folder), "--out", str(tmp_path / "out"), "--methods", "adam", *FAST]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: adam: cannot be run: ")
 
