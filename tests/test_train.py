@@ -223,7 +223,7 @@ def test_a_run_starts_from_the_weights_given(folder, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_a_resumable_run(folder, tmp_path, number):
+def test_interrupt_leaves_a_resumable_run(folder, tmp_path, monkeypatch, capsys, number):
     process = subprocess.Popen(
         [sys.executable, *command(folder, tmp_path, steps=100_000, workers=1)], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -235,9 +235,9 @@ def test_interrupt_leaves_a_resumable_run(folder, tmp_path, number):
     assert "--resume" in told
     assert "Traceback" not in told
     assert load_state(tmp_path / "last.pt")["step"] >= 3
-    again = subprocess.run([sys.executable, *command(folder, tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert "holds a run already" in again.stderr
+    monkeypatch.setattr(sys, "argv", command(folder, tmp_path))
+    assert train.main() == 1
+    assert "holds a run already" in capsys.readouterr().err
 
 
 def start_two(words):
