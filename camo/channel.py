@@ -69,7 +69,7 @@ class Channel(nn.Module):
         resize_rate: float = 0.3,
         shift: int = 8,
         real_rate: float = 0.5,
-        flip_rate: float = 0.3,
+        flip_rate: float = 0.5,
         turn: float = 3.0,
         turn_rate: float = 0.15,
     ) -> None:

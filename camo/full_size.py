@@ -73,11 +73,12 @@ class FullSize(nn.Module):
         plan = self.filter.plan(self._reduced(photo, strips))
         plan = F.interpolate(plan, [plan.shape[-2], width], mode="bilinear", align_corners=False)
         residuals = [self._residual(photo, plan, strip).half() for strip in strips]  # half: a thousandth of it is far below a step of 8 bits
-        squares = sum(residual.float().square().sum() for residual in residuals) / photo.numel()
-        loudness = self.LOUDER * strength * (self.filter.quieting(squares) if self.filter.shaped else 1.0)
+        if self.filter.shaped:
+            ceiling = self.filter.ceiling(residuals)
+            residuals = [self.filter.hold(residual.float(), ceiling).half() for residual in residuals]
         rows, columns, second = self._centre(photo, strength)
         for strip, residual in zip(strips, residuals, strict=True):
-            image = self._to_float(photo[:, strip]).add_(residual[0].float().mul_(loudness))
+            image = self._to_float(photo[:, strip]).add_(residual[0].float().mul_(self.LOUDER * strength))
             top, bottom = max(rows.start, strip.start), min(rows.stop, strip.stop)
             if top < bottom:
                 image[:, top - strip.start : bottom - strip.start, columns] += second[:, top - rows.start : bottom - rows.start]

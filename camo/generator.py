@@ -124,8 +124,8 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
-    Once trained (in eval mode), a residual of more than ``LOUDEST`` is scaled down to it as a whole, so that at strength 1 no photo falls below that
-    PSNR; in training, where everything begins loud, it is free.
+    Once trained (in eval mode), the loudest pixels of a residual of more than ``LOUDEST`` are held down to one ceiling, so that at strength 1 no photo
+    falls below that PSNR; in training, where everything begins loud, it is free. Flat grounds, which do most for the least, keep their residual.
 
     The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
     are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
@@ -144,6 +144,7 @@ class Filter(nn.Module):
 
     CHROMA: Final = 0.1
     LOUDEST: Final = 10 ** (-39.2 / 20)  # root mean square of the residual, a PSNR of 39.2 dB
+    NEWTON_STEPS: Final = 8
 
     def __init__(self, width: int = 48, depth: int = 1, gain: float = 6.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
         super().__init__()
@@ -166,7 +167,7 @@ class Filter(nn.Module):
         plan = F.interpolate(self.plan(working), [height, width], mode="bilinear", align_corners=False)
         residual = self.residual(plan, original)
         if self.shaped and not self.training:
-            residual = residual * self.quieting(residual.square().mean(dim=(1, 2, 3), keepdim=True))
+            residual = self.hold(residual, self.ceiling([residual]))
         return (original + strength * residual).clamp(0, 1)
 
     def working_size(self, height: int, width: int) -> list[int]:
@@ -182,6 +183,28 @@ class Filter(nn.Module):
         """The plan, enlarged to the photo's size, as a change of its values, however loud. Shape: two (B, 3, H, W) -> the same."""
         return plan * self.jnd(original) if self.shaped else plan / 255
 
-    def quieting(self, mean_square: Tensor) -> Tensor:
-        """The factor, at most 1, that holds a residual of this mean square to ``LOUDEST``. Shape: any -> the same."""
-        return self.LOUDEST / mean_square.sqrt().clamp(min=self.LOUDEST)
+    def ceiling(self, residuals: list[Tensor]) -> Tensor:
+        """The power (square, mean over RGB) to which the loudest pixels are held so that the mean is at most that of ``LOUDEST``.
+
+        The mean power under a ceiling is a concave function of it, so Newton's method comes to the right one from below, never past it; where all is
+        quiet enough it leaves for more than any pixel has.
+
+        Shape: a residual cut into strips, each (B, 3, rows, W) -> (B, 1, 1, 1) float.
+        """
+        limit = self.LOUDEST**2
+        powers = [residual.float().square().mean(dim=1, keepdim=True) for residual in residuals]
+        ceiling = torch.full_like(powers[0][:, :, :1, :1], limit)
+        for _ in range(self.NEWTON_STEPS):
+            held, above = torch.zeros_like(ceiling), torch.zeros_like(ceiling)
+            pixels = 0
+            for power in powers:
+                held = held + torch.minimum(power, ceiling).sum(dim=(1, 2, 3), keepdim=True)
+                above = above + (power > ceiling).float().sum(dim=(1, 2, 3), keepdim=True)
+                pixels += power.shape[-2] * power.shape[-1]
+            ceiling = ceiling + (limit * pixels - held) / above.clamp(min=1e-3)
+        return ceiling
+
+    def hold(self, residual: Tensor, ceiling: Tensor) -> Tensor:
+        """The residual with no pixel of more power than the ceiling's, its colour kept. Shape: (B, 3, H, W) and (B, 1, 1, 1) -> as the residual."""
+        power = residual.square().mean(dim=1, keepdim=True)
+        return residual * (ceiling / power.clamp(min=1e-12)).sqrt().clamp(max=1)

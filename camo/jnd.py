@@ -1,7 +1,8 @@
 """Just-noticeable-difference (JND) map: how much each pixel may change before an eye sees it.
 
 Luminance adaptation (Chou and Li, "A perceptually tuned subband image coder", 1995) and contrast masking, combined by the nonlinear additivity
-model, in the form of Wu et al., "Enhanced just noticeable difference estimation for images with pattern complexity", IEEE TIP 2017.
+model, in the form of Wu et al., "Enhanced just noticeable difference estimation for images with pattern complexity", IEEE TIP 2017. That model
+doubles the adaptation from mid-grey to white; here it stays, since what it allows in bright skies was seen.
 """
 
 from typing import Final
@@ -34,8 +35,7 @@ class JustNoticeableDifference(nn.Module):
         """The map of an image; gradients do not flow through it."""
         luminance = 255 * (image.detach().float() * self.luma).sum(1, keepdim=True)
         mean = F.conv2d(F.pad(luminance, [self.REACH] * 4, mode="replicate"), self.background)
-        dark = (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.DARKEST)
-        adaptation = self.FLAT * torch.where(mean <= 127, dark, 3 / 128 * (mean - 127) + 3)
+        adaptation = self.FLAT * (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.DARKEST)
         slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), self.gradients)
         contrast = slopes.square().sum(1, keepdim=True).sqrt()
         masking = 0.115 * 16 * contrast.pow(2.4) / (contrast.square() + 26**2)

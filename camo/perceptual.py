@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
 from camo import CamoError
@@ -60,13 +61,17 @@ def lpips_at_hand(net: str) -> bool:
 
 
 class Offline(nn.Module):
-    """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone and the residual in JND units: nothing to download.
+    """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone, the residual in JND units, and how much of it exceeds one JND
+    after the blur of an eye: nothing to download.
 
+    That blur lets a pattern of two or three pixels' period pass where a coarser one, as on a sky, would be seen. It is the Gaussian for luminance of
+    FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px a degree.
     The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
     to change when the bundled model is its target.
     """
 
-    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT = 40.0, 10.0, 0.5
+    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
+    BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
     def __init__(self) -> None:
@@ -75,7 +80,7 @@ class Offline(nn.Module):
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd"}: scalars, weighted."""
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "seen"}: scalars, weighted."""
         with torch.no_grad():
             units = self.jnd(original)
         return {
@@ -83,7 +88,12 @@ class Offline(nn.Module):
             "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
             "features": self.FEATURE_WEIGHT * self._features(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
+            "seen": self.SEEN_WEIGHT * F.relu(self._blurred(filtered - original).abs() / units - 1).square().mean(),
         }
+
+    def _blurred(self, residual: Tensor) -> Tensor:
+        luminance = (residual * self.jnd.luma).sum(1, keepdim=True)
+        return gaussian_blur2d(luminance, (9, 9), (self.BLUR, self.BLUR))
 
     def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
         pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]

@@ -65,7 +65,7 @@ def test_terms_add_up_to_the_loss(photos):
     filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     loss, terms = whole(photos, filtered, 70)
     parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
-    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd"}
+    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "seen"}
     assert min(parts.values()) > 0
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
     assert terms["stat/score_each"].shape == (4,)
@@ -89,6 +89,17 @@ def test_offline_terms_grow_with_the_change_and_mind_where_it_is(photos):
     shaped = noise * terms.jnd(photos)
     hidden = terms(photos, photos + shaped * (0.02 * noise).square().mean().sqrt() / shaped.square().mean().sqrt())
     assert hidden["jnd"] < spread["jnd"]
+
+
+def test_a_pattern_too_fine_for_an_eye_is_not_seen():
+    original = torch.full((1, 3, 64, 64), 0.5)
+
+    def seen(period: int) -> float:
+        stripes = torch.where(torch.arange(64) % period < period // 2, 1.0, -1.0) * 2 / 255
+        return perceptual.load("offline")(original, original + stripes)["seen"].item()
+
+    assert seen(2) == 0
+    assert seen(8) > 10
 
 
 def test_perceptual_terms_reach_the_filtered_image(photos):
