@@ -124,8 +124,8 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
-    Once trained (in eval mode), the loudest pixels of a residual of more than ``LOUDEST`` are held down to one ceiling, so that at strength 1 no photo
-    falls below that PSNR; in training, where everything begins loud, it is free. Flat grounds, which do most for the least, keep their residual.
+    Once trained (in eval mode), the loudest pixels of a residual of more than ``LOUDEST`` are held down to one ceiling, so that at strength 1 no
+    photo falls below that PSNR; flat grounds, which do most for the least, keep theirs. In training, where everything begins loud, it is free.
 
     The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
     are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
