@@ -78,8 +78,8 @@ def test_writes_three_files_and_says_how_close_they_are(exported):
 
 
 def test_the_residual_of_the_tests_is_visible(exported, cases):
-    for image, _, expected in cases:  # by eight times what files may differ: otherwise one that does nothing would pass
-        assert (expected - image).abs().max() > 8 / 255
+    for image, _, expected in cases:  # by four times what files may differ: otherwise one that does nothing would pass
+        assert (expected - image).abs().max() > 4 / 255
     for case in export.filter_cases(exported.eager):
         assert (case["expected"] - case["image"]).abs().max() > 4 * export.FILTER_TOLERANCE
 
