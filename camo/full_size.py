@@ -73,11 +73,11 @@ class FullSize(nn.Module):
         plan = self.filter.plan(self._reduced(photo, strips))
         plan = F.interpolate(plan, [plan.shape[-2], width], mode="bilinear", align_corners=False)
         residuals = [self._residual(photo, plan, strip).half() for strip in strips]  # half: a thousandth of it is far below a step of 8 bits
-        ceiling = self.filter.ceiling(residuals) if self.filter.shaped else None
+        ceiling = self.filter.ceiling(residuals)
         rows, columns, second = self._centre(photo, strength)
         for strip, residual in zip(strips, residuals, strict=True):
-            held = residual.float() if ceiling is None else self.filter.hold(residual.float(), ceiling)
-            image = self._to_float(photo[:, strip]).add_(held[0].mul_(self.LOUDER * strength))
+            held = self.filter.hold(residual.float(), ceiling)[0]
+            image = self._to_float(photo[:, strip]).add_(held.mul_(self.LOUDER * strength))
             top, bottom = max(rows.start, strip.start), min(rows.stop, strip.stop)
             if top < bottom:
                 image[:, top - strip.start : bottom - strip.start, columns] += second[:, top - rows.start : bottom - rows.start]

@@ -92,11 +92,11 @@ def test_offline_terms_grow_with_the_change_and_mind_where_it_is(photos):
 
 
 def test_a_pattern_too_fine_for_an_eye_is_not_seen():
-    original = torch.full((1, 3, 64, 64), 0.5)
+    original, terms = torch.full((1, 3, 64, 64), 0.5), perceptual.load("offline")
 
     def seen(period: int) -> float:
         stripes = torch.where(torch.arange(64) % period < period // 2, 1.0, -1.0) * 2 / 255
-        return perceptual.load("offline")(original, original + stripes)["seen"].item()
+        return terms(original, original + stripes)["seen"].item()
 
     assert seen(2) == 0
     assert seen(8) > 10
