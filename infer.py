@@ -16,12 +16,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from camo import CamoError, pipeline, processes
-from camo.files import remove_stale
-from camo.pipeline import Job, apart, by_size, in_order
+from camo import CamoError
+from camo.camouflage import pipeline, processes
+from camo.camouflage.pipeline import Job, apart, by_size, in_order
+from camo.photos.files import remove_stale
 
 if TYPE_CHECKING:
-    from camo.images import Photo, PhotoFile
+    from camo.photos.images import Photo, PhotoFile
 
 MIN_SIDE = 16  # px, the filter's smallest input
 
@@ -70,8 +71,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def plan(args: argparse.Namespace, faults: list[CamoError]) -> list[Job]:
     """Decide which file is written from which: this process's jobs, with those whose output is there already and kept."""
-    from camo.images import find_photos
-    from camo.metadata import SUFFIX_OF
+    from camo.photos.images import find_photos
+    from camo.photos.metadata import SUFFIX_OF
 
     found: dict[PhotoFile, None] = {}  # an ordered set
     for path in args.photos:
@@ -84,7 +85,7 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> list[Job]:
     taken = {os.path.realpath(file.path): f"the input {str(file.path)!r}" for file in found}
     jobs = []
     for file in found:
-        suffix = ".png" if file.path.suffix.lower() == ".gif" else file.path.suffix  # as camo.images reads it
+        suffix = ".png" if file.path.suffix.lower() == ".gif" else file.path.suffix  # as camo.photos.images reads it
         name = file.path.stem + (SUFFIX_OF[args.format.upper()] if args.format else suffix)
         name = f"{args.run_code}_{name}" if args.run_code else name
         destination = args.out / file.relative.with_name(name)
@@ -99,7 +100,7 @@ def plan(args: argparse.Namespace, faults: list[CamoError]) -> list[Job]:
 
 def fitted(photo: Photo, source: Path, args: argparse.Namespace) -> Photo:
     """The photo in the format and with the metadata that are to be written. Raises CamoError where the format cannot hold it."""
-    from camo.metadata import as_format, without_location, without_metadata
+    from camo.photos.metadata import as_format, without_location, without_metadata
 
     if args.strip_metadata:
         photo = without_metadata(photo)
@@ -116,9 +117,9 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
     import torch
     from tqdm import tqdm
 
-    from camo.checkpoint import SHIPPED_FILTER, load_filter
-    from camo.full_size import FullSize
-    from camo.images import read, write
+    from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
+    from camo.filter.full_size import FullSize
+    from camo.photos.images import read, write
 
     best = f"cuda:{processes.LOCAL_RANK}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -129,10 +130,10 @@ def camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError
     photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, device), args.precision == "bf16", args.compile)
     verify = None
     if args.verify:
-        from camo import biqa
-        from camo.verify import Verifier
+        from camo.camouflage.verify import Verifier
+        from camo.quality import models
 
-        verify = Verifier(photo_filter, biqa.load(args.biqa, device), args.channel, args.min_psnr, args.refine)
+        verify = Verifier(photo_filter, models.load(args.biqa, device), args.channel, args.min_psnr, args.refine)
 
     def load(job: Job) -> Job:
         photo = fitted(read(job.source), job.source, args)

@@ -22,16 +22,18 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from camo import CamoError, biqa, perceptual
-from camo.channel import Channel
-from camo.checkpoint import load_filter, load_state, save_filter, save_state
-from camo.config import TrainConfig, add_arguments, from_arguments
-from camo.files import remove_stale
-from camo.generator import Filter
-from camo.images import to_float
-from camo.objective import Objective
-from camo.photos import CentreCrops, RandomCrops, hold_out, ignore_interrupt, list_photos
-from camo.validation import validate
+from camo import CamoError
+from camo.filter.checkpoint import load_filter, load_state, save_filter, save_state
+from camo.filter.generator import Filter
+from camo.photos.files import remove_stale
+from camo.photos.images import to_float
+from camo.quality import models
+from camo.training import perceptual
+from camo.training.channel import Channel
+from camo.training.config import TrainConfig, add_arguments, from_arguments
+from camo.training.crops import CentreCrops, RandomCrops, hold_out, ignore_interrupt, list_photos
+from camo.training.objective import Objective
+from camo.training.validation import validate
 
 
 def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, cpu: bool = False) -> None:
@@ -51,14 +53,14 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     val_loader = DataLoader(CentreCrops(held, (384, 512)), batch_size=config.batch_size)
 
     model = Filter(config.width, config.depth, config.gain, config.shape == "jnd").to(device, memory_format=torch.channels_last)
-    model.unet.trunk.copy_from(biqa.load_bundled().backbone)
+    model.unet.trunk.copy_from(models.load_bundled().backbone)
     if config.init:
         trained = load_filter(Path(config.init))
         if trained.arguments != model.arguments:
             raise CamoError(f"--init {config.init}: a filter of {trained.arguments}, not {model.arguments}")
         model.load_state_dict(trained.state_dict())
-    scorer = biqa.load(config.biqa, device)
-    biqa.require_gradient(scorer, device)
+    scorer = models.load(config.biqa, device)
+    models.require_gradient(scorer, device)
     channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
     terms = perceptual.load(config.perceptual).to(device)
     objective = Objective(scorer, terms, channel, config.target, config.slack, seed=config.seed * world + rank)

@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.common import SAMPLE, tell
-from camo import attacks, biqa
-from camo.checkpoint import SHIPPED_FILTER, load_filter
-from camo.compare import OnePass, apply
-from camo.full_size import FullSize
-from camo.images import Photo, read, to_float
-from camo.verify import Verifier
+from camo.attacks import attacks
+from camo.camouflage.verify import Verifier
+from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
+from camo.filter.full_size import FullSize
+from camo.photos.images import Photo, read, to_float
+from camo.quality import models
+from camo.verbs.compare import OnePass, apply
 
 REFINE = 20  # steps
 OPTIMISER = "adam through JPEG 90, 60 steps"  # what the verified filter should take a tenth of
@@ -37,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     photos = [read(path) for path in SAMPLE[: args.photos]]
     originals = [to_float(photo.pixels) for photo in photos]
-    scorer, model = biqa.load("bundled"), FullSize(load_filter(SHIPPED_FILTER))
+    scorer, model = models.load("bundled"), FullSize(load_filter(SHIPPED_FILTER))
     sharing = attacks.through_jpeg(scorer)
     methods = {
         "filter": (OnePass(model), scorer),

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from benchmarks.common import SAMPLE, tell
-from camo.images import READABLE, read, write
-from camo.metadata import as_format
+from camo.photos.images import READABLE, read, write
+from camo.photos.metadata import as_format
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:title="a title"/></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -23,8 +23,8 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from benchmarks.common import SAMPLE
 from camo import CamoError
-from camo.images import READABLE, decode, encode, read
-from camo.metadata import SUFFIX_OF, as_format, without_location
+from camo.photos.images import READABLE, decode, encode, read
+from camo.photos.metadata import SUFFIX_OF, as_format, without_location
 
 # A damaged header may say 100 Mpx, which Pillow's limit allows: seconds of honest work. Of processor time, as a wall clock would count other
 # programs' work too; a file cannot make a decoder sleep.

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import add_device, synchronise, tell
-from camo import pipeline
-from camo.checkpoint import load_filter
+from camo.camouflage import pipeline
+from camo.filter.checkpoint import load_filter
 
 
 def seconds_each(model: torch.nn.Module, image: torch.Tensor, repeats: int) -> list[float]:

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
-from camo import pipeline
-from camo.checkpoint import load_filter
+from camo.camouflage import pipeline
+from camo.filter.checkpoint import load_filter
 
 
 def main() -> None:

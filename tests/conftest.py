@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from camo.generator import Filter
+from camo.filter.generator import Filter
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator
 
-from camo.attacks import AdamL2, CarliniWagner, ColorFilter, Pgd, Universal, jnd_weight, through_jpeg, universal
-from camo.images import jpeg_roundtrip, to_float, to_uint8
-from camo.jnd import JustNoticeableDifference
+from camo.attacks.attacks import AdamL2, CarliniWagner, ColorFilter, Pgd, Universal, jnd_weight, through_jpeg, universal
+from camo.filter.jnd import JustNoticeableDifference
+from camo.photos.images import jpeg_roundtrip, to_float, to_uint8
 
 ATTACKS = [
     CarliniWagner(max_iterations=40),

@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from camo import CamoError, biqa
-from camo.checkpoint import SHIPPED_FILTER, STATE_KEYS, load_filter, load_state, read_provenance, save_filter, save_state, sha256
-from camo.images import jpeg_roundtrip, read, to_float, to_uint8
-from camo.metrics import psnr
+from camo import CamoError
+from camo.filter.checkpoint import SHIPPED_FILTER, STATE_KEYS, load_filter, load_state, read_provenance, save_filter, save_state, sha256
+from camo.measure.metrics import psnr
+from camo.photos.images import jpeg_roundtrip, read, to_float, to_uint8
+from camo.quality import models
 
 
 def test_round_trip(tmp_path, small_filter, photos):
@@ -119,11 +120,11 @@ def test_the_shipped_filter_protects(cut):
     original = torch.stack([to_float(read(file).pixels[:, : cut[0], : cut[1]]) for file in files])
     with torch.no_grad():
         filtered = to_float(to_uint8(load_filter()(original)))
-        scorer = biqa.load("bundled")
+        scorer = models.load("bundled")
         clean, after = (scorer(jpeg_roundtrip(image, 90)) for image in (original, filtered))
     assert len(files) == 8
-    assert (clean > biqa.THRESHOLD).all()
-    assert (after < biqa.THRESHOLD).sum() >= 7
+    assert (clean > models.THRESHOLD).all()
+    assert (after < models.THRESHOLD).sum() >= 7
     assert psnr(original, filtered).mean() >= 38
 
 

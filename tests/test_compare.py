@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from camo import attacks, biqa, compare
 from camo.__main__ import main
-from camo.checkpoint import SHIPPED_FILTER
-from camo.compare import METHODS, at_distortion
-from camo.images import to_float, to_uint8
-from camo.metrics import psnr
+from camo.attacks import attacks
+from camo.filter.checkpoint import SHIPPED_FILTER
+from camo.measure.metrics import psnr
+from camo.photos.images import to_float, to_uint8
+from camo.quality import models
+from camo.verbs import compare
+from camo.verbs.compare import METHODS, at_distortion
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "test"
 
@@ -140,7 +142,7 @@ def test_progress_within_a_batch(folder, tmp_path, capsys, monkeypatch):
 
 
 def test_where_no_clean_photo_scores_high_there_is_no_rate(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(biqa, "THRESHOLD", 1000.0)
+    monkeypatch.setattr(models, "THRESHOLD", 1000.0)
     out = tmp_path / "out"
     assert main(["compare", str(folder), "--methods", "filter", "--out", str(out)]) == 0
     text = (out / "compare.json").read_text()
@@ -155,7 +157,7 @@ def test_where_no_clean_photo_scores_high_there_is_no_rate(folder, tmp_path, cap
 def test_results_say_with_what_they_were_had(folder, tmp_path):
     main(["compare", str(folder), "--methods", "filter", "--out", str(tmp_path / "out")])
     settings = json.loads((tmp_path / "out" / "compare.json").read_text())["settings"]
-    assert settings["biqa_sha256"] == hashlib.sha256(biqa.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
+    assert settings["biqa_sha256"] == hashlib.sha256(models.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
     assert settings["checkpoints_sha256"] == {"filter": hashlib.sha256(SHIPPED_FILTER.read_bytes()).hexdigest()}
 
 

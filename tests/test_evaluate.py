@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from camo import biqa, perceptual
 from camo.__main__ import main
-from camo.evaluate import latex_table, measure, pair, weights_of
-from camo.images import jpeg_roundtrip, read, to_float
-from camo.metrics import psnr, wilson_interval, worst_patch_psnr
-from camo.operations import GRID, QUICK
-from camo.report import HEADLINE, SheetRow, contact_sheet
+from camo.measure.metrics import psnr, wilson_interval, worst_patch_psnr
+from camo.measure.operations import GRID, QUICK
+from camo.measure.report import HEADLINE, SheetRow, contact_sheet
+from camo.photos.images import jpeg_roundtrip, read, to_float
+from camo.quality import models
+from camo.training import perceptual
+from camo.verbs.evaluate import latex_table, measure, pair, weights_of
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample" / "test"
@@ -140,7 +141,7 @@ def test_figures_are_those_of_the_files(folders, tmp_path, capsys):
     assert float(ruined["worst_patch_psnr"]) == pytest.approx(worst_patch_psnr(before, after).item())
     assert float(ruined["worst_patch_psnr"]) < float(ruined["psnr"])
     assert int(ruined["largest_change"]) == round(255 * (before - after).abs().max().item())
-    scorer = biqa.load("bundled")
+    scorer = models.load("bundled")
     assert float(ruined["filtered JPEG 90"]) == pytest.approx(scorer(jpeg_roundtrip(after, 90)).item(), abs=1e-3)
     assert float(ruined["clean none"]) == pytest.approx(scorer(before).item(), abs=1e-3)
     assert re.search(r"^JPEG 90 +50\.0%", capsys.readouterr().out, re.MULTILINE)
@@ -153,11 +154,11 @@ def test_summary_says_with_what_it_was_measured(folders, tmp_path):
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert settings["checkpoint_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert (settings["biqa"], settings["threshold"], settings["torch"]) == ("bundled", 45.0, torch.__version__)
-    assert settings["biqa_sha256"] == hashlib.sha256(biqa.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
+    assert settings["biqa_sha256"] == hashlib.sha256(models.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
 
 
 def test_the_file_of_a_quality_model():
-    assert weights_of("koncept512") == biqa.KONCEPT512_WEIGHTS
+    assert weights_of("koncept512") == models.KONCEPT512_WEIGHTS
     assert weights_of("koncept512:mine.pth") == Path("mine.pth")
     assert weights_of("a:b.ts") == Path("a:b.ts")
 
@@ -319,7 +320,7 @@ def test_lpips_is_measured_where_its_weights_are_at_hand(tmp_path, monkeypatch):
     assert perceptual.lpips_at_hand("alex")
     photo = sorted(SAMPLE.glob("*.jpg"))[0]
     Image.open(photo).save(tmp_path / "ruined.jpg", quality=5)
-    figures = measure(photo, tmp_path / "ruined.jpg", biqa.load("bundled"), ["none"], perceptual.Lpips("alex").network)
+    figures = measure(photo, tmp_path / "ruined.jpg", models.load("bundled"), ["none"], perceptual.Lpips("alex").network)
     assert figures.lpips > 0
 
 

@@ -14,11 +14,13 @@ import onnxruntime
 import pytest
 import torch
 
-from camo import CamoError, biqa, export, export_check
+from camo import CamoError
 from camo.__main__ import main
-from camo.checkpoint import load_filter, save_filter
-from camo.export import photo_like
-from camo.generator import Filter
+from camo.export import check, export
+from camo.export.export import photo_like
+from camo.filter.checkpoint import load_filter, save_filter
+from camo.filter.generator import Filter
+from camo.quality import models
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 
@@ -146,13 +148,13 @@ def test_a_file_that_does_not_run_is_not_kept(tmp_path):
 def test_another_shape_is_an_error():
     case = {"image": np.zeros((1, 3, 20, 20)), "expected": np.zeros((1, 3, 20, 20))}
     with pytest.raises(ValueError, match=r"\(1, 3, 20, 20\) gave \(1, 3, 20, 19\)"):
-        export_check.difference(lambda inputs: inputs["image"][..., 1:], case)
+        check.difference(lambda inputs: inputs["image"][..., 1:], case)
 
 
 def test_the_check_cannot_import_camo(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "camo", sys.modules["camo"])  # restored afterwards
     with pytest.raises(Exception, match="nothing"):
-        export_check.main(tmp_path / "nothing.onnx", tmp_path / "cases.npz")
+        check.main(tmp_path / "nothing.onnx", tmp_path / "cases.npz")
     with pytest.raises(ImportError):
         importlib.import_module("camo")
 
@@ -209,10 +211,10 @@ def test_the_bundled_quality_model_scores_alike_in_onnxruntime(tmp_path, photos,
     assert main(["export", "--what", "biqa", "--out", str(tmp_path)]) == 0
     assert "bundled.onnx" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(tmp_path / "bundled.onnx")
-    scorer = biqa.load("bundled")
+    scorer = models.load("bundled")
     larger = torch.nn.functional.interpolate(photos[:1], (509, 684), mode="bicubic").clamp(0, 1)
     for images in [photos, photos[1:2, :, :321, 1:482], photos[2:3, :, ::8, ::8], larger]:
         (scores,) = session.run(["score"], {"image": images.contiguous().numpy()})
         assert scores == pytest.approx(scorer(images).numpy(), abs=0.05)
     provenance = json.loads(session.get_modelmeta().custom_metadata_map["provenance"])
-    assert provenance["sha256"] == hashlib.sha256(biqa.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
+    assert provenance["sha256"] == hashlib.sha256(models.BUNDLED_WEIGHTS.read_bytes()).hexdigest()

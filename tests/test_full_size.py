@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from camo.full_size import FullSize
-from camo.images import to_float, to_uint8
+from camo.filter.full_size import FullSize
+from camo.photos.images import to_float, to_uint8
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from camo.biqa import load_bundled
-from camo.generator import Filter
-from camo.jnd import JustNoticeableDifference
-from camo.metrics import psnr
-from camo.trunk import Bottleneck, Trunk
+from camo.filter.generator import Filter
+from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.trunk import Bottleneck, Trunk
+from camo.measure.metrics import psnr
+from camo.quality.models import load_bundled
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (383, 511), (384, 512), (427, 640), (16, 400), (700, 70)])

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
-from camo import CamoError, images
-from camo.checkpoint import load_filter
-from camo.images import READABLE, Photo, PhotoFile, encode, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
+from camo import CamoError
+from camo.filter.checkpoint import load_filter
+from camo.photos import images
+from camo.photos.images import READABLE, Photo, PhotoFile, encode, find_photos, jpeg_bytes, jpeg_roundtrip, read, to_float, to_uint8, write
 
 SAMPLE = sorted((Path(__file__).parent.parent / "data/sample/test").glob("*.jpg"))
 WIDTH, HEIGHT = 48, 32

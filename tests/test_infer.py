@@ -21,12 +21,13 @@ import torch
 from PIL import Image
 
 import infer
-from camo import biqa, pipeline
-from camo.checkpoint import save_filter
-from camo.files import atomic_write
-from camo.full_size import FullSize
-from camo.images import READABLE, Photo, read, to_float, to_uint8
-from camo.metadata import SUFFIX_OF
+from camo.camouflage import pipeline
+from camo.filter.checkpoint import save_filter
+from camo.filter.full_size import FullSize
+from camo.photos.files import atomic_write
+from camo.photos.images import READABLE, Photo, read, to_float, to_uint8
+from camo.photos.metadata import SUFFIX_OF
+from camo.quality import models
 
 ROOT = Path(__file__).parent.parent
 WRONG_USAGE, INTERRUPTED = 2, 130
@@ -79,7 +80,7 @@ class Brightness(torch.nn.Module):
 @pytest.fixture
 def brightness(monkeypatch):
     """In place of the bundled quality model, one that takes no time and calls noise unprotected, black protected."""
-    monkeypatch.setattr(biqa, "load", lambda spec, device: Brightness())
+    monkeypatch.setattr(models, "load", lambda spec, device: Brightness())
 
 
 def told(capsys):
@@ -168,7 +169,7 @@ def test_what_a_pass_frees_is_kept_for_the_next():
     """A pass of the filter frees and wants again blocks of some 20 MB."""
     code = """
 import resource, sys
-from camo.pipeline import keep_freed_memory
+from camo.camouflage.pipeline import keep_freed_memory
 import numpy as np
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def a_pass(): blocks = [np.ones(5_000_000, np.float32) for _ in range(4)]

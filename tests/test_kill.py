@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from camo.checkpoint import load_state, save_filter
+from camo.filter.checkpoint import load_state, save_filter
 
 ROOT = Path(__file__).parent.parent
 # A process that has imported everything but run nothing, and whose children do the work: a start then takes no seconds.
 SERVER = """
 import json, os, random, shutil, signal, sys, time
 import torch, infer, train
-import camo.biqa, camo.images, camo.metadata
+import camo.quality.models, camo.photos.images, camo.photos.metadata
 kind, command, out, seconds, kills = json.loads(sys.argv[1])
 rng, done, ended = random.Random(0), 0, 0
 

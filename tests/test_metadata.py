@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from camo import CamoError, metadata
-from camo.images import FORMATS, READABLE, Photo, encode, read, write
-from camo.metadata import SUFFIX_OF, as_format, without_location, without_metadata
+from camo import CamoError
+from camo.photos import metadata
+from camo.photos.images import FORMATS, READABLE, Photo, encode, read, write
+from camo.photos.metadata import SUFFIX_OF, as_format, without_location, without_metadata
 
 LATITUDE = (TiffImagePlugin.IFDRational(52123, 997), TiffImagePlugin.IFDRational(31, 7), TiffImagePlugin.IFDRational(4099, 1013))
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description exif:GPSLatitude="52,30N"/></x:xmpmeta>'

@@ -3,10 +3,11 @@ import sys
 import pytest
 import torch
 
-from camo import CamoError, perceptual
-from camo.channel import Channel
-from camo.metrics import psnr, ssim
-from camo.objective import Objective
+from camo import CamoError
+from camo.measure.metrics import psnr, ssim
+from camo.training import perceptual
+from camo.training.channel import Channel
+from camo.training.objective import Objective
 
 
 class Brightness(torch.nn.Module):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camo import package, task
 from camo.__main__ import main
+from camo.task import package, task
 
 CODE = "rteam_base"
 STEMS = ["Places365_val_00000001", "Places365_val_00014191", "Places365_val_00015483"]
@@ -118,7 +118,7 @@ def test_the_archive_is_the_same_byte_for_byte(run: Run, tmp_path: Path):
         os.utime(file, (1e9, 1e9))
     command = [sys.executable, "-m", "camo", "package", twin.filtered, "--run-code", CODE, "--originals", twin.originals, "--out", twin.out]
     environment = os.environ | {"TZ": "Pacific/Auckland"}
-    done = subprocess.run(command, cwd=Path(package.__file__).parents[1], env=environment, umask=0o077, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=Path(package.__file__).parents[2], env=environment, umask=0o077, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert twin.archive.read_bytes() == run.archive.read_bytes()
     with zipfile.ZipFile(run.archive) as archive:

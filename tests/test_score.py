@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from camo import biqa, score
 from camo.__main__ import main
-from camo.images import read, to_float
+from camo.photos.images import read, to_float
+from camo.quality import models
+from camo.verbs import score
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample" / "test"
@@ -42,7 +43,7 @@ def test_scores_equal_the_model_on_the_decoded_file(folder, tmp_path_factory):
     photo = sorted(folder.glob("*.jpg"))[0]
     main(["score", str(photo), "--json", str(out)])
     (row,) = json.loads(out.read_text())
-    assert row["score"] == pytest.approx(biqa.load("bundled")(to_float(read(photo).pixels)[None]).item(), abs=1e-4)
+    assert row["score"] == pytest.approx(models.load("bundled")(to_float(read(photo).pixels)[None]).item(), abs=1e-4)
     assert row["score_after"] is None
 
 
@@ -274,13 +275,13 @@ class PublishedScores(torch.nn.Module):
         self.error = error
 
     def forward(self, image):
-        return torch.tensor([[*biqa.KONCEPT512_PUBLISHED.values()][round(image.mean().item() * 4)] + self.error])
+        return torch.tensor([[*models.KONCEPT512_PUBLISHED.values()][round(image.mean().item() * 4)] + self.error])
 
 
 @pytest.mark.parametrize(("error", "status"), [(0.001, 0), (0.5, 1)])
 def test_self_check_compares_with_the_published_scores(tmp_path, monkeypatch, capsys, error, status):
-    for level, name in enumerate(biqa.KONCEPT512_PUBLISHED):
+    for level, name in enumerate(models.KONCEPT512_PUBLISHED):
         Image.new("RGB", (512, 384), (level * 64,) * 3).save(tmp_path / name)
-    monkeypatch.setattr(biqa, "load", lambda spec, device: PublishedScores(error))
+    monkeypatch.setattr(models, "load", lambda spec, device: PublishedScores(error))
     assert main(["score", "--self-check", "--koniq", str(tmp_path)]) == status
     assert "58.59065" in capsys.readouterr().out

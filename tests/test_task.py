@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camo import CamoError, task
+from camo import CamoError
 from camo.__main__ import main
+from camo.task import task
 
 DEV = ["10990887046.jpg", "11396447303.jpg", "107505789.jpg"]
 TEST = ["Places365_val_00015483.jpg", "Places365_val_00014191.jpg", "Places365_val_00000001.jpg"]
@@ -205,7 +206,7 @@ def test_a_fault_in_one_set_leaves_the_other(inputs: Inputs, capsys):
 
 def test_command_line(inputs: Inputs):
     command = [sys.executable, "-m", "camo", "prepare", "--koniq", inputs.koniq, "--koniq-metadata", inputs.metadata, "--out", inputs.out]
-    done = subprocess.run(command, cwd=Path(task.__file__).parents[1], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=Path(task.__file__).parents[2], capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(files_under(inputs.out))) == (0, 3), done.stderr
 
 
@@ -481,7 +482,7 @@ def test_a_tar_of_negative_size_does_not_go_round_for_ever(inputs: Inputs):
     loop = forged_header("val_large/loop.jpg", {124: (-512).to_bytes(12, "big", signed=True)})
     inputs.places.write_bytes(tarfile.TarInfo("val_large/first.jpg").tobuf() + loop + bytes(1024))
     command = [sys.executable, "-m", "camo", "prepare", "--places", inputs.places, "--labels", inputs.labels, "--out", inputs.out]
-    done = subprocess.run(command, cwd=Path(task.__file__).parents[1], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=Path(task.__file__).parents[2], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"error: {inputs.places}: damaged: its member headers run in circles"
 

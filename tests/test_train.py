@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import train
-from camo import CamoError, processes
-from camo.checkpoint import load_filter, load_state, read_provenance
-from camo.config import PRESETS, TrainConfig, add_arguments, from_arguments
+from camo import CamoError
+from camo.camouflage import processes
+from camo.filter.checkpoint import load_filter, load_state, read_provenance
+from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,7 +131,7 @@ class Broken(torch.nn.Module):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.biqa, "load", lambda spec, device: Broken())
+    monkeypatch.setattr(train.models, "load", lambda spec, device: Broken())
     with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, pixels \d"):
         train.train(tiny(folder), tmp_path, cpu=True)
 
@@ -141,7 +142,7 @@ class Blind(torch.nn.Module):
 
 
 def test_a_scorer_without_a_gradient_is_refused_before_the_first_step(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.biqa, "load", lambda spec, device: Blind())
+    monkeypatch.setattr(train.models, "load", lambda spec, device: Blind())
     with pytest.raises(CamoError, match="gives no gradient to train with"):
         train.train(tiny(folder), tmp_path, cpu=True)
 

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from camo.images import Photo, decode, encode, read, to_float, to_uint8, write
-from camo.metrics import psnr
-from camo.operations import GRID
-from camo.verify import Verifier
+from camo.camouflage.verify import Verifier
+from camo.measure.metrics import psnr
+from camo.measure.operations import GRID
+from camo.photos.images import Photo, decode, encode, read, to_float, to_uint8, write
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from camo.working_size import working_size
+from camo.photos.working_size import working_size
 
 AREA = 512 * 384
 

@@ -1,0 +1,1 @@
+"""Per-image and universal attacks, to compare the filter with."""

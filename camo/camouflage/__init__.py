@@ -1,0 +1,1 @@
+"""Files in, camouflaged files out: decoding, filtering and encoding at once, several processes, verification."""

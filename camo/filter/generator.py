@@ -1,0 +1,214 @@
+"""The filter: a U-Net that gives each photo a residual shaped by the just-noticeable difference.
+
+The U-Net works on a reduced copy of at most 512x384 pixels of area, the size at which the bundled quality model looks at photos: what it plans is
+then what the model sees. The residual is enlarged to the photo's own size and multiplied by the full-resolution JND map (as the watermark embedders
+TrustMark, 2023, and VideoSeal, 2024, do).
+"""
+
+import math
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.trunk import Trunk
+from camo.photos.working_size import working_size
+
+
+class PixelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, so that no pixel depends on the size of the map. Shape: (B, C, H, W) -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """Residual block: normalisation and two 3x3 convolutions, the second starting at zero. Shape: (B, C, H, W) -> the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = PixelNorm(width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to its input."""
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
+def stage(width: int, depth: int) -> nn.Sequential:
+    """``depth`` residual blocks of one width."""
+    return nn.Sequential(*(Block(width) for _ in range(depth)))
+
+
+class Context(nn.Module):
+    """Tell each pixel the mean and the standard deviation of every channel over the image, as a quality model pools them. Shape: as the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the statistics say."""
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        statistics = torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+        return x + self.linear(statistics)[:, :, None, None]
+
+
+def opaque(size: int) -> int:
+    """A size that torch.export carries as a number of its own.
+
+    As an expression of the photo's size it would grow with every stride, forwards and backwards, and a filter of 6 MB take half a minute to load.
+    """
+    number = torch.tensor(size).item()
+    torch._check(number >= 1)
+    return number
+
+
+def power_of(residual: Tensor) -> Tensor:
+    """Each pixel's mean square over RGB. Shape: (B, 3, H, W) -> (B, 1, H, W) float."""
+    return residual.float().square().mean(dim=1, keepdim=True)
+
+
+class UNet(nn.Module):
+    """A U-Net at strides 4, 8 and 16 that steers the slope of a frozen trunk.
+
+    An attack on one image follows the slope of the score, step by step. This network sees what the trunk sees and predicts, for each of its maps,
+    the slope of the score with respect to that map; the trunk carries these backwards to the pixels, in the same pass; and the finest stage makes the
+    residual of them. So all that must be learned is what happens above the trunk, and what several steps and the channel would change.
+    A U-Net that has to find the pixels by itself shows 7 dB more for the same protection (``docs/experiments.md``).
+
+    Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1].
+    """
+
+    STRIDE: Final = 16
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        widths = [width, width * 3 // 2, width * 2]
+        maps = list(zip(Trunk.CHANNELS, widths, strict=True))
+        self.trunk = Trunk()
+        self.pixels = nn.Conv2d(48, width, 3, padding=1)
+        self.enter4, self.enter8, self.enter16 = (nn.Sequential(PixelNorm(channels), nn.Conv2d(channels, wide, 1)) for channels, wide in maps)
+        self.stage16 = nn.Sequential(Context(widths[2]), *stage(widths[2], 2 * depth))
+        self.up8 = nn.ConvTranspose2d(widths[2], widths[1], 2, stride=2)
+        self.stage8 = stage(widths[1], depth)
+        self.up4 = nn.ConvTranspose2d(widths[1], width, 2, stride=2)
+        self.leave4, self.leave8, self.leave16 = (nn.Conv2d(wide, channels, 1) for channels, wide in maps)
+        self.stage4 = stage(width, depth)
+        self.slope = nn.Conv2d(48, width, 3, padding=1)
+        self.last4 = stage(width, depth)
+        self.out = nn.Conv2d(width, 48, 3, padding=1)
+        self.follow = nn.Conv2d(48, 48, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad to a multiple of 16, predict, cut the padding off again."""
+        height, width = x.shape[-2], x.shape[-1]
+        rows, columns = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
+        if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript would compile what is joined to it)
+            if torch.compiler.is_exporting():
+                rows, columns = opaque(rows), opaque(columns)
+        x = F.pad(x, (0, columns * self.STRIDE - width, 0, rows * self.STRIDE - height), mode="replicate")
+        gates: list[Tensor] = []
+        fine, coarse, coarsest = self.trunk(x, gates)
+        coarsest = self.stage16(self.enter16(coarsest))
+        coarse = self.stage8(self.enter8(coarse) + self.up8(coarsest))
+        fine = self.stage4(self.enter4(fine) + self.pixels(F.pixel_unshuffle(x, 4)) + self.up4(coarse))
+        slope = self.trunk.back(self.leave4(fine), self.leave8(coarse), self.leave16(coarsest), gates)
+        slope = slope * (slope.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # how steep matters not, only whereto
+        slopes = F.pixel_unshuffle(slope, 4)
+        fine = self.last4(fine + self.slope(slopes))
+        return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width]
+
+
+class Filter(nn.Module):
+    """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
+
+    Once trained (in eval mode), the loudest pixels of a residual of more than ``LOUDEST`` are held down to one ceiling, so that at strength 1 no
+    photo falls below that PSNR; flat grounds, which do most for the least, keep theirs. In training, where everything begins loud, it is free.
+
+    The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
+    are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
+
+    Shape: (B, 3, H, W) float RGB in [0, 1], sides of 16 px or more -> the same. Each image is treated by itself, whatever else is in the batch.
+
+    Args:
+        width: channels at stride 4; 1.5 and 2 times as many at strides 8 and 16.
+        depth: residual blocks a stage.
+        gain: the largest residual in luma, as a multiple of the JND; of each RGB channel, in units of 1/255, if not shaped.
+        shaped: by the JND map; if not, the U-Net's channels are RGB and every pixel may change alike, as in generators without a model of the eye.
+        working_area: pixels of area above which the U-Net sees a reduced copy.
+
+    Raises ValueError for a size or a gain that is no positive, finite number.
+    """
+
+    CHROMA: Final = 0.1
+    LOUDEST: Final = 10 ** (-39.2 / 20)  # root mean square of the residual, a PSNR of 39.2 dB
+    NEWTON_STEPS: Final = 8  # a hundredth of a dB from the limit, on photos
+
+    def __init__(self, width: int = 48, depth: int = 1, gain: float = 6.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
+        super().__init__()
+        for name, value, kind in (("width", width, int), ("depth", depth, int), ("gain", gain, int | float), ("working_area", working_area, int)):
+            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:  # NaN too
+                raise ValueError(f"{name} {value!r}: should be a positive {'number' if name == 'gain' else 'whole number'}")
+        # to build it again from a checkpoint
+        self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
+        self.gain, self.shaped, self.working_area = gain, shaped, working_area
+        self.unet = UNet(width, depth)
+        self.jnd = JustNoticeableDifference()
+        colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, self.CHROMA, self.CHROMA])
+        self.register_buffer("colours", colours[:, :, None, None], persistent=False)  # YCbCr to RGB
+
+    def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
+        """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
+        height, width = original.shape[-2], original.shape[-1]
+        size = self.working_size(height, width)
+        working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
+        plan = F.interpolate(self.plan(working), [height, width], mode="bilinear", align_corners=False)
+        residual = self.residual(plan, original)
+        if not self.training:
+            residual = self.hold(residual, self.ceiling([residual]))
+        return (original + strength * residual).clamp(0, 1)
+
+    def working_size(self, height: int, width: int) -> list[int]:
+        """Height and width at which the U-Net looks at a photo of these."""
+        return working_size(height, width, self.working_area, smallest=self.unet.STRIDE)
+
+    def plan(self, working: Tensor) -> Tensor:
+        """The residual in RGB, in units of the JND (or of 1/255), that the U-Net plans for the working copy. Shape: (B, 3, h, w) -> the same."""
+        shape = self.unet(working * 2 - 1).float()  # where it runs in bf16
+        return self.gain * (F.conv2d(shape, self.colours) if self.shaped else shape)
+
+    def residual(self, plan: Tensor, original: Tensor) -> Tensor:
+        """The plan, enlarged to the photo's size, as a change of its values, however loud. Shape: two (B, 3, H, W) -> the same."""
+        return plan * self.jnd(original) if self.shaped else plan / 255
+
+    def ceiling(self, residuals: list[Tensor]) -> Tensor:
+        """The power (square, mean over RGB) to which the loudest pixels are held so that the mean is at most that of ``LOUDEST``.
+
+        The mean power under a ceiling is a concave function of it, so Newton's method comes to the right one from below, never past it; where all is
+        quiet enough it leaves for more than any pixel has. A filter that is not shaped has none: its bound is all that holds it.
+
+        Shape: a residual cut into strips, each (B, 3, rows, W) -> (B, 1, 1, 1) float.
+        """
+        limit = self.LOUDEST**2
+        powers = [power_of(residual) for residual in residuals]
+        ceiling = torch.full_like(powers[0][:, :, :1, :1], limit if self.shaped else math.inf)
+        for _ in range(self.NEWTON_STEPS):
+            held, above = torch.zeros_like(ceiling), torch.zeros_like(ceiling)
+            pixels = 0
+            for power in powers:
+                held = held + torch.minimum(power, ceiling).sum(dim=(1, 2, 3), keepdim=True)
+                above = above + (power > ceiling).float().sum(dim=(1, 2, 3), keepdim=True)
+                pixels += power.shape[-2] * power.shape[-1]
+            ceiling = ceiling + (limit * pixels - held) / above.clamp(min=1e-3)  # none above: far away
+        return ceiling
+
+    def hold(self, residual: Tensor, ceiling: Tensor) -> Tensor:
+        """The residual with no pixel of more power than the ceiling's, its colour kept. Shape: (B, 3, H, W) and (B, 1, 1, 1) -> as the residual."""
+        return residual * (ceiling / power_of(residual).clamp(min=1e-12)).sqrt().clamp(max=1)

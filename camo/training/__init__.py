@@ -1,0 +1,1 @@
+"""What trains the filter: settings, crops, the sharing channel, perceptual terms, the objective, validation."""

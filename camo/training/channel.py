@@ -1,0 +1,95 @@
+"""The sharing channel: what happens to a photo between the filter and the quality model, differentiable, for training.
+
+Now and then mirrored or turned a little, a mild resize, a crop of a few pixels on every side (so that no fixed grid of the scorer's strides can be
+relied on, and sides become odd), then JPEG at a random quality. The evaluation uses real files only; this module is never a substitute for them
+there.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from kornia.enhance import jpeg_codec_differentiable
+from torch import Generator, Tensor, nn
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import rotate
+
+from camo.photos.images import jpeg_roundtrip
+
+
+def soft_jpeg(image: Tensor, quality: Tensor) -> Tensor:
+    """JPEG 4:2:0 with soft rounding, on kornia's codec (after Shin and Song, "JPEG-resistant adversarial images", 2017).
+
+    Where the codec clips a value to black or white, its gradient would be zero; there the gradient of the identity is used instead.
+
+    Shape: (B, 3, H, W) float RGB in [0, 1], any size, and (B,) qualities 1..100 -> (B, 3, H, W) in [0, 1].
+    """
+    decoded = jpeg_codec_differentiable(image, quality.to(image))
+    clipped = (decoded <= 0) | (decoded >= 1)
+    return torch.where(clipped, decoded.detach() + image - image.detach(), decoded)
+
+
+def straight_through_jpeg(image: Tensor, quality: Tensor) -> Tensor:
+    """The real JPEG file (Pillow, 4:2:0, after 8-bit rounding) with the gradient of the identity (Bengio et al., 2013). Shapes as ``soft_jpeg``."""
+    real = [jpeg_roundtrip(one[None], round(q)) for one, q in zip(image.detach(), quality.tolist(), strict=True)]
+    return image + (torch.cat(real) - image).detach()
+
+
+def turn(image: Tensor, degrees: float) -> Tensor:
+    """The image turned about its centre, bilinear; the margin into which a corner has turned is cut off.
+
+    Shape: (B, 3, H, W) -> (B, 3, H', W'), smaller by sin(degrees) of the longer side.
+    """
+    margin = math.ceil(math.sin(math.radians(abs(degrees))) * max(image.shape[-2:]) / 2)
+    turned = rotate(image, degrees, InterpolationMode.BILINEAR)
+    return turned[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
+
+
+class Channel(nn.Module):
+    """A random instance of the channel for a batch: one flip, turn, resize and crop for all, one JPEG quality for each image.
+
+    Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 3, H', W') in [0, 1], H' and W' a little different. All randomness comes from the CPU generator
+    given to ``forward``.
+
+    Args:
+        quality: lowest and highest JPEG quality.
+        resize: smallest and largest factor of the resize.
+        resize_rate: share of batches that are resized.
+        shift: at most so many pixels are cut off each side.
+        real_rate: share of batches that pass through the real JPEG (straight-through gradient) instead of the soft one.
+        flip_rate: share of batches that are mirrored.
+        turn: at most so many degrees are turned, either way.
+        turn_rate: share of batches that are turned.
+    """
+
+    def __init__(
+        self,
+        quality: tuple[int, int] = (60, 95),
+        resize: tuple[float, float] = (0.75, 1.25),
+        resize_rate: float = 0.3,
+        shift: int = 8,
+        real_rate: float = 0.5,
+        flip_rate: float = 0.5,
+        turn: float = 3.0,
+        turn_rate: float = 0.15,
+    ) -> None:
+        super().__init__()
+        self.quality, self.resize, self.resize_rate, self.shift, self.real_rate = quality, resize, resize_rate, shift, real_rate
+        self.flip_rate, self.turn, self.turn_rate = flip_rate, turn, turn_rate
+
+    def forward(self, image: Tensor, rng: Generator) -> Tensor:
+        """Mirror, turn, resize, crop and compress."""
+        if torch.rand((), generator=rng) < self.flip_rate:
+            image = image.flip(-1)
+        if torch.rand((), generator=rng) < self.turn_rate:
+            image = turn(image, self.turn * (2 * torch.rand((), generator=rng).item() - 1))
+        if torch.rand((), generator=rng) < self.resize_rate:
+            factor = self.resize[0] + (self.resize[1] - self.resize[0]) * torch.rand((), generator=rng).item()
+            size = [round(side * factor) for side in image.shape[-2:]]
+            image = F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
+        top, bottom, left, right = torch.randint(self.shift + 1, (4,), generator=rng).tolist()
+        image = image[..., top : image.shape[-2] - bottom, left : image.shape[-1] - right]
+        low, high = self.quality
+        quality = torch.randint(low, high + 1, (len(image),), generator=rng)
+        real = torch.rand((), generator=rng) < self.real_rate
+        return straight_through_jpeg(image, quality) if real else soft_jpeg(image, quality)

@@ -1,0 +1,146 @@
+"""Perceptual terms of the objective: how much of the change an eye would see. LPIPS, or a set that needs nothing downloaded."""
+
+import warnings
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
+from torch import Tensor, nn
+
+from camo import CamoError
+from camo.filter.jnd import JustNoticeableDifference
+from camo.measure.metrics import MSE_40_DB, patch_errors
+from camo.quality.models import load_bundled
+
+CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze", "none")
+
+
+def pixel_error(original: Tensor, filtered: Tensor) -> Tensor:
+    """Squared error, in units of that at 40 dB: the root mean square over 64x64 px patches, so that a bad patch counts more than its area.
+
+    Shape: two (B, 3, H, W) float RGB in [0, 1] -> scalar; a change spread evenly gives its plain mean squared error.
+    """
+    return patch_errors(original, filtered).square().mean().sqrt() / MSE_40_DB
+
+
+class Lpips(nn.Module):
+    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``, and the error of the pixels.
+
+    Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where they cannot be had.
+    """
+
+    WEIGHT = 10.0  # LPIPS distances of changes this small are far below 1; not yet tuned on real trunk weights
+
+    def __init__(self, net: str) -> None:
+        super().__init__()
+        import lpips  # takes seconds; only this choice pays for it
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # its use of torchvision's old arguments
+                self.network = lpips.LPIPS(net=net, verbose=False).requires_grad_(False).eval()
+        except (URLError, OSError, RuntimeError) as error:
+            raise CamoError(
+                f"lpips-{net}: the trunk's ImageNet weights are neither in {torch.hub.get_dir()}/checkpoints nor can they be fetched ({error});"
+                " use --perceptual offline, which needs no download"
+            ) from error
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "lpips"}: scalars, weighted."""
+        return {"pixels": pixel_error(original, filtered), "lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
+
+
+def lpips_at_hand(net: str) -> bool:
+    """Whether the trunk's weights lie in the torch hub cache, so that ``Lpips`` need not fetch them."""
+    from torchvision import models
+
+    weights = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}[net]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.IMAGENET1K_V1.url).name).is_file()
+
+
+class Offline(nn.Module):
+    """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone, the residual in JND units, and how much of it exceeds one JND
+    after the blur of an eye: nothing to download.
+
+    That blur lets a pattern of two or three pixels' period pass where a coarser one, as on a sky, would be seen. It is the Gaussian for luminance of
+    FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px a degree.
+    The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
+    to change when the bundled model is its target.
+    """
+
+    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
+    BLUR = 1.03  # px, standard deviation
+    SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = load_bundled().requires_grad_(False).eval()
+        self.jnd = JustNoticeableDifference()
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "seen"}: scalars, weighted."""
+        with torch.no_grad():
+            units = self.jnd(original)
+        return {
+            "pixels": pixel_error(original, filtered),
+            "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
+            "features": self.FEATURE_WEIGHT * self._features(original, filtered),
+            "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
+            "seen": self.SEEN_WEIGHT * F.relu(self._blurred(filtered - original).abs() / units - 1).square().mean(),
+        }
+
+    def _blurred(self, residual: Tensor) -> Tensor:
+        luminance = (residual * self.jnd.luma).sum(1, keepdim=True)
+        return gaussian_blur2d(luminance, (9, 9), (self.BLUR, self.BLUR))
+
+    def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
+        pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]
+        distance = original.new_zeros(())
+        for weight in self.SCALES:
+            distance = distance + weight * (1 - windowed_ssim(*pair).mean())
+            pair = [F.avg_pool2d(image, 2) for image in pair]
+        return distance
+
+    def _features(self, original: Tensor, filtered: Tensor) -> Tensor:
+        def early(image: Tensor) -> list[Tensor]:
+            return [F.normalize(map_.float(), dim=1) for map_ in self.backbone.features(F.avg_pool2d(image, 2))[:2]]
+
+        with torch.no_grad():
+            wanted = early(original)
+        distances = [(a - b).square().sum(1).mean() for a, b in zip(wanted, early(filtered), strict=True)]
+        return torch.stack(distances).mean()
+
+
+class NoTerms(nn.Module):
+    """No terms at all: whatever the filter's bound allows may be seen, as in the published generators that ``--preset facpa`` stands for."""
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+
+def windowed_ssim(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM (Wang et al., IEEE TIP 2004) in 8x8 windows, every fourth: 30 times as fast as sliding a Gaussian, near enough to train on.
+
+    Shape: two (B, C, H, W) float in [0, 1], sides of 8 px or more -> (B, C, H', W') in -1..1, a value a window.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 8, stride=4)
+
+    mean1, mean2 = mean(first), mean(second)
+    variance1, variance2 = mean(first.square()) - mean1.square(), mean(second.square()) - mean2.square()
+    covariance = mean(first * second) - mean1 * mean2
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * mean1 * mean2 + c1) * (2 * covariance + c2) / ((mean1.square() + mean2.square() + c1) * (variance1 + variance2 + c2))
+
+
+def load(choice: str) -> nn.Module:
+    """The perceptual terms named by one of ``CHOICES``. Raises CamoError for another name or weights that cannot be had."""
+    if choice not in CHOICES:
+        raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
+    if choice == "none":
+        return NoTerms()
+    return Offline() if choice == "offline" else Lpips(choice.removeprefix("lpips-"))

@@ -1,0 +1,1 @@
+"""Verbs of ``python -m camo``: score, evaluate, compare."""
