@@ -1,0 +1,65 @@
+"""Regularity: how much a residual on flat grounds looks like a mesh or a comb rather than like grain.
+
+An eye finds periodic lines in a sky long before it finds noise of the same power. On 32x32 px windows whose original is flat, the power spectrum of the
+residual's luminance under a Hann window is searched for its strongest line; regularity is that line's share of all power. White noise has about 0.05,
+photographic grain 0.09, a pure grating 1.
+"""
+
+import torch
+from torch import Tensor
+
+WINDOW = 32  # px
+STRIDE = 16  # px between windows
+FLAT = 4.0  # of 255, largest deviation of an original's luminance from a plane for its ground to count as flat
+SILENT = 0.15  # of 255, deviation of a residual below which there is nothing to see
+LUMA = (0.299, 0.587, 0.114)
+
+
+def flat_windows(original: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows of the luminance, and how far each deviates from a plane.
+
+    Shape: (B, 3, H, W) float RGB in [0, 1], sides of 32 px or more -> (B, N, 32, 32) in units of 1/255, (B, N).
+    """
+    windows = _windows(original)
+    axis = torch.linspace(-1, 1, WINDOW, device=original.device)
+    basis = torch.stack([torch.ones(WINDOW, WINDOW, device=original.device), axis[:, None].expand(WINDOW, WINDOW), axis.expand(WINDOW, WINDOW)])
+    basis = basis.flatten(1) / basis.flatten(1).norm(dim=1, keepdim=True)  # orthogonal, since the axes are symmetric
+    values = windows.flatten(2)
+    rest = values - values @ basis.T @ basis
+    return windows, rest.square().mean(-1).sqrt()
+
+
+def line_share(residual: Tensor) -> tuple[Tensor, Tensor]:
+    """Each window's share of the power in its strongest line, a 3x3 neighbourhood of the spectrum and its mirror image; and its deviation.
+
+    Shape: (B, 3, H, W) float -> (B, N) in [0, 1], (B, N) in units of 1/255. Differentiable.
+    """
+    windows = _windows(residual)
+    windows = windows - windows.mean((-1, -2), keepdim=True)
+    deviation = windows.square().mean((-1, -2)).sqrt()
+    hann = torch.hann_window(WINDOW, periodic=False, device=residual.device)
+    power = torch.fft.fft2(windows * hann.outer(hann)).abs().square()
+    half = power[..., : WINDOW // 2 + 1]  # the other columns mirror these
+    wrapped = torch.cat([power[..., -1:], half, power[..., WINDOW // 2 + 1 : WINDOW // 2 + 2]], dim=-1)
+    wrapped = torch.cat([wrapped[..., -1:, :], wrapped, wrapped[..., :1, :]], dim=-2)
+    lines = 9 * torch.nn.functional.avg_pool2d(wrapped.flatten(0, 1), 3, stride=1)
+    strongest = 2 * lines.flatten(1).amax(1).view(power.shape[:2])
+    return (strongest / (power.sum((-1, -2)) + 1e-9)).clamp(max=1), deviation
+
+
+def regularity(original: Tensor, filtered: Tensor) -> Tensor:
+    """The line shares of all windows where the ground is flat and the residual is not silent.
+
+    Shape: two (1, 3, H, W) float RGB in [0, 1] -> (N,), empty where there is no such window or a side is shorter than 32 px.
+    """
+    if min(original.shape[-2:]) < WINDOW:
+        return original.new_zeros(0)
+    _, unevenness = flat_windows(original)
+    share, deviation = line_share(filtered - original)
+    return share[(unevenness < FLAT) & (deviation > SILENT)]
+
+
+def _windows(image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, N, 32, 32), luminance in units of 1/255."""
+    luminance = 255 * (image.float() * image.new_tensor(LUMA).view(3, 1, 1)).sum(1)
+    return luminance.unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE).flatten(1, 2)
