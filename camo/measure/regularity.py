@@ -1,8 +1,8 @@
 """Regularity: how much a residual on flat grounds looks like a mesh or a comb rather than like grain.
 
-An eye finds periodic lines in a sky long before it finds noise of the same power. On 32x32 px windows whose original is flat, the power spectrum of the
-residual's luminance under a Hann window is searched for its strongest line; regularity is that line's share of all power. White noise has about 0.05,
-photographic grain 0.09, a pure grating 1.
+An eye finds periodic lines in a sky long before it finds noise of the same power. On 32x32 px windows whose original is flat, the power spectrum of
+the residual's luminance under a Hann window is searched for its strongest line; regularity is that line's share of all power. White noise has about
+0.05, photographic grain 0.09, a pure grating 1.
 """
 
 import torch
