@@ -11,6 +11,7 @@ from camo import CamoError, __version__
 from camo.photos.files import reason
 
 VERBS = {
+    "infer": ("camo.verbs.infer", "camouflage photos: a filtered copy of each file, in one forward pass"),
     "score": ("camo.verbs.score", "score photos with a quality model, before and after JPEG"),
     "compare": ("camo.verbs.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be valid Unicode; sys.stderr is so by itself
     try:
-        return module.run(args)
+        status = module.run(args)
+        print(end="", flush=True)  # within the try: Python's own last flush would end in a traceback where nobody reads the output any more
+        return status
     except CamoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from camo import CamoError
 
 
@@ -58,13 +60,7 @@ def _host() -> str:
 
 
 def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
+    return psutil.pid_exists(process)  # os.kill(process, 0), the usual way, would send a Ctrl-C on Windows
 
 
 def _check_place(path: Path, overwrite: bool) -> None:
