@@ -61,7 +61,9 @@ def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
         raise CamoError("a link, a device or a folder in the archive, not a file")
     _check_size(info.size)
     with as_camo_error("cannot be read", *TAR_ERRORS):
-        return archive.extractfile(info).read()
+        file = archive.extractfile(info)
+        assert file is not None  # it is None only for what is no regular file
+        return file.read()
 
 
 def _check_size(size: int) -> None:
