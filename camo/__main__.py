@@ -15,8 +15,8 @@ VERBS = {
     "score": ("camo.verbs.score", "score photos with a quality model, before and after JPEG"),
     "compare": ("camo.verbs.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
-    "prepare": ("camo.task.task", "build the 2020 task's image sets from the official archives"),
-    "package": ("camo.task.package", "build the archive of a 2020 run from its filtered images, or check one"),
+    "prepare": ("camo.verbs.prepare", "build the 2020 task's image sets from the official archives"),
+    "package": ("camo.verbs.package", "build the archive of a 2020 run from its filtered images, or check one"),
     "export": ("camo.export.export", "write TorchScript, torch.export and ONNX files that run without this package"),
 }
 

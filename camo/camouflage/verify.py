@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from camo import CamoError
-from camo.attacks.attacks import AdamL2
+from camo.attacks.adam import AdamL2
 from camo.device import device_of
 from camo.measure.metrics import psnr
 from camo.measure.operations import GRID

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -53,6 +54,21 @@ def remove_stale(folder: Path) -> None:
 def reason(error: Exception) -> str:
     """Return an error's text in one line; its class where it has none."""
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 hash of a file's content in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def as_camo_error(subject: object, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the given errors, raised in the block, into a CamoError of one line that begins with the subject."""
+    try:
+        yield
+    except errors as error:
+        raise CamoError(f"{subject}: {reason(error)}") from error
 
 
 def _host() -> str:
