@@ -10,20 +10,24 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.common import SAMPLE, tell
-from camo.attacks import attacks
+from camo.attacks.adam import AdamL2
+from camo.attacks.apply import apply
+from camo.attacks.attack import Attack, Scorer
+from camo.attacks.carlini_wagner import CarliniWagner
+from camo.attacks.one_pass import OnePass
+from camo.attacks.through_jpeg import through_jpeg
 from camo.camouflage.verify import Verifier
 from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
 from camo.filter.full_size import FullSize
 from camo.photos.images import Photo, read, to_float
 from camo.quality import models
-from camo.verbs.compare import OnePass, apply
 
 REFINE = 20  # steps
 OPTIMISER = "adam through JPEG 90, 60 steps"  # what the verified filter should take a tenth of
 
 
 def verified(model: nn.Module, scorer: nn.Module, photos: Sequence[Photo]) -> tuple[str, float]:
-    """(what was run, seconds a photo); it says for how many photos no strength was enough, for these take the most time."""
+    """(what was run, seconds per photo); the former says for how many photos no strength was enough, because these take the most time."""
     verifier = Verifier(model, scorer, refine=REFINE)
     verdicts = [verifier(photo, 1.0)[1] for photo in photos]
     refined = sum(verdict.steps > 0 for verdict in verdicts)
@@ -31,7 +35,7 @@ def verified(model: nn.Module, scorer: nn.Module, photos: Sequence[Photo]) -> tu
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=4, help="sample photos (default: 4)")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -39,18 +43,18 @@ def main() -> None:
     photos = [read(path) for path in SAMPLE[: args.photos]]
     originals = [to_float(photo.pixels) for photo in photos]
     scorer, model = models.load("bundled"), FullSize(load_filter(SHIPPED_FILTER))
-    sharing = attacks.through_jpeg(scorer)
-    methods = {
+    sharing = through_jpeg(scorer)
+    methods: dict[str, tuple[Attack, Scorer]] = {
         "filter": (OnePass(model), scorer),
-        "adam, 60 steps": (attacks.AdamL2(steps=60), scorer),
-        OPTIMISER: (attacks.AdamL2(steps=60), sharing),
-        "cw, 5 x 100 steps": (attacks.CarliniWagner(abort_early=False), scorer),
-        "cw through JPEG 90, 5 x 100 steps": (attacks.CarliniWagner(abort_early=False), sharing),
+        "adam, 60 steps": (AdamL2(steps=60), scorer),
+        OPTIMISER: (AdamL2(steps=60), sharing),
+        "cw, 5 x 100 steps": (CarliniWagner(abort_early=False), scorer),
+        "cw through JPEG 90, 5 x 100 steps": (CarliniWagner(abort_early=False), sharing),
     }
     seconds = {name: apply(attack, seen, originals, 1, "cpu", name)[1] for name, (attack, seen) in methods.items()}
     seconds |= [verified(model, scorer, photos)]
     rows = [
-        {"method": name, "s a photo": each, "times the filter": each / seconds["filter"], f"share of {OPTIMISER}": each / seconds[OPTIMISER]}
+        {"method": name, "s per photo": each, "times the filter": each / seconds["filter"], f"share of {OPTIMISER}": each / seconds[OPTIMISER]}
         for name, each in seconds.items()
     ]
     tell("attacks", rows, args.json)

@@ -1,4 +1,7 @@
-"""One photo, cold start to file written, and ``--help``: ``python -m benchmarks.latency [--repeats 5]``. Whole processes, import time included."""
+"""Seconds of one photo from a cold start to the written file, and of ``--help``: ``python -m benchmarks.latency [--repeats 5]``.
+
+Whole processes, import time included.
+"""
 
 import argparse
 import statistics

@@ -1,4 +1,4 @@
-"""Photos a second of ``infer.py`` as a whole process, beside the bare forward passes: ``python -m benchmarks.throughput [--count 200]``."""
+"""Photos per second of ``infer.py`` as a whole process, beside the bare forward passes: ``python -m benchmarks.throughput [--count 200]``."""
 
 import argparse
 import tempfile
@@ -10,6 +10,7 @@ import torch
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
 from camo.camouflage import pipeline
+from camo.camouflage.batches import default_batch_size
 from camo.filter.checkpoint import load_filter
 
 
@@ -18,20 +19,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="photos (default: 200)")
     parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1], help="photos filtered together (default: 1)")
+    parser.add_argument("--batches", nargs="+", type=int, help="photos filtered together (default: as infer.py chooses by size and device)")
     add_device(parser)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     pipeline.keep_freed_memory()  # as infer.py does
     model = load_filter(device=args.device)
     rows = []
-    for size, batch in product(args.sizes, args.batches):
+    for size, given in product(args.sizes, args.batches or [None]):
         width, height = map(int, size.split("x"))
+        batch = given or default_batch_size(args.device, height, width)
         with tempfile.TemporaryDirectory() as folder:
             make_photos(Path(folder, "in"), args.count, (width, height))
             command = (Path(folder, "in"), "--out", Path(folder, "out"), "--batch-size", batch, "--device", args.device)
             whole, peak = run_infer(*command)
-        bare = sum(seconds_each(model, torch.rand(batch, 3, height, width, device=args.device), args.count // batch))
+        bare = sum(seconds_each(model, torch.rand(batch, 3, height, width, device=args.device), -(-args.count // batch)))
         rows.append(
             {
                 "size": size,

@@ -11,11 +11,12 @@ from camo import CamoError, __version__
 from camo.photos.files import reason
 
 VERBS = {
+    "infer": ("camo.verbs.infer", "camouflage photos: a filtered copy of each file, in one forward pass"),
     "score": ("camo.verbs.score", "score photos with a quality model, before and after JPEG"),
     "compare": ("camo.verbs.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
-    "prepare": ("camo.task.task", "build the 2020 task's image sets from the official archives"),
-    "package": ("camo.task.package", "build the archive of a 2020 run from its filtered images, or check one"),
+    "prepare": ("camo.verbs.prepare", "build the 2020 task's image sets from the official archives"),
+    "package": ("camo.verbs.package", "build the archive of a 2020 run from its filtered images, or check one"),
     "export": ("camo.export.export", "write TorchScript, torch.export and ONNX files that run without this package"),
 }
 
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be valid Unicode; sys.stderr is so by itself
     try:
-        return module.run(args)
+        status = module.run(args)
+        print(end="", flush=True)  # within the try: Python's own last flush would end in a traceback where nobody reads the output any more
+        return status
     except CamoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

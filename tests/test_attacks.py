@@ -6,7 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator
 
-from camo.attacks.attacks import AdamL2, CarliniWagner, ColorFilter, Pgd, Universal, jnd_weight, through_jpeg, universal
+from camo.attacks.adam import AdamL2
+from camo.attacks.carlini_wagner import CarliniWagner, jnd_weight
+from camo.attacks.colour_curves import ColorFilter
+from camo.attacks.pgd import Pgd
+from camo.attacks.through_jpeg import through_jpeg
+from camo.attacks.universal import Universal, universal
 from camo.filter.jnd import JustNoticeableDifference
 from camo.photos.images import jpeg_roundtrip, to_float, to_uint8
 

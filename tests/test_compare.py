@@ -11,13 +11,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from camo.__main__ import main
-from camo.attacks import attacks
+from camo.attacks import apply
+from camo.attacks.adam import AdamL2
+from camo.attacks.distortion import at_distortion
 from camo.filter.checkpoint import SHIPPED_FILTER
 from camo.measure.metrics import psnr
 from camo.photos.images import to_float, to_uint8
 from camo.quality import models
-from camo.verbs import compare
-from camo.verbs.compare import METHODS, at_distortion
+from camo.verbs.compare import METHODS
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "test"
 
@@ -99,6 +100,9 @@ def test_a_change_of_whole_steps_can_be_scaled_too(photos, wanted):
         (["--generator", "mine=nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
         (["--biqa", "other"], "unknown quality model"),
         (["--generator", "a=a.safetensors", "a=b.safetensors"], "a=b.safetensors: should be NAME=FILE, with a name of its own"),
+        (["--generator", "../a=a.safetensors"], "'../a=a.safetensors': NAME becomes a folder's name"),
+        (["--generator", "a\nb=a.safetensors"], r"'a\nb=a.safetensors': NAME becomes a folder's name"),
+        (["--generator", "+a=a.safetensors"], "NAME becomes a folder's name"),
         (["--device", "cuda:99"], "--device cuda:99: cannot be used"),
         (["--out", f"{__file__}/below"], f"{__file__}/below"),
     ],
@@ -127,14 +131,14 @@ def test_a_photo_that_cannot_be_measured_is_told_and_the_others_compared(folder,
 
 
 def test_a_method_that_cannot_be_run_is_one_line(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(attacks.AdamL2, "__call__", lambda *_: torch.empty(1 << 60))
+    monkeypatch.setattr(AdamL2, "__call__", lambda *_: torch.empty(1 << 60))
     assert main(["compare", str(folder), "--out", str(tmp_path / "out"), "--methods", "adam", *FAST]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: adam: cannot be run: ")
 
 
 def test_progress_within_a_batch(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(compare, "tqdm", lambda **options: tqdm(**options | {"disable": False}))  # though capsys is no terminal
+    monkeypatch.setattr(apply, "tqdm", lambda **options: tqdm(**options | {"disable": False}))  # though capsys is no terminal
     assert main(["compare", str(folder), "--methods", "adam", "cw", "--out", str(tmp_path / "out"), *FAST]) == 0
     told = capsys.readouterr().err
     for method in ("adam", "cw 50"):
@@ -168,8 +172,9 @@ def test_a_bad_photo_is_told_and_the_others_compared(folder, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "compare.json").read_text())["rows"][0]["photos"] == 2
 
 
-def test_results_are_not_replaced_unasked(folder, tmp_path, capsys):
-    (tmp_path / "compare.json").write_text("mine")
+@pytest.mark.parametrize("name", ["compare.json", "table.csv"])
+def test_results_are_not_replaced_unasked(folder, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
     assert main(["compare", str(folder), "--methods", "filter", "--out", str(tmp_path)]) == 1
-    assert "holds results already" in capsys.readouterr().err
-    assert (tmp_path / "compare.json").read_text() == "mine"
+    assert f"holds {name} already" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"

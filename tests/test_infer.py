@@ -8,11 +8,13 @@ import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,10 @@ import torch
 from PIL import Image
 
 import infer
-from camo.camouflage import pipeline
+from camo.__main__ import main as camo_main
+from camo.camouflage import batches, overlap, pipeline, processes
+from camo.camouflage.plan import Job
+from camo.device import LAUNCHER_VARIABLES
 from camo.filter.checkpoint import save_filter
 from camo.filter.full_size import FullSize
 from camo.photos.files import atomic_write
@@ -151,17 +156,48 @@ def test_a_photo_lying_on_its_side_comes_out_upright(tmp_path, camouflage, make)
         assert written.getexif()[0x0112] == 1
 
 
-def test_batch_and_workers_change_no_byte(tmp_path, camouflage, make, monkeypatch):
+def test_workers_change_no_byte_and_batches_one_step_at_most(tmp_path, camouflage, make, monkeypatch):
     for index in range(7):
         make(f"in/{index}.png", *[(40, 24), (24, 40), (33, 17)][index % 3])
     assert camouflage("in") == 0
     pools = []
-    monkeypatch.setattr(infer, "ThreadPoolExecutor", lambda workers: pools.append(workers) or ThreadPoolExecutor(workers))
-    for batch in ["2", "3", "16"]:
-        monkeypatch.setattr(pipeline, "WORKERS", int(batch))
-        assert camouflage("in", "--batch-size", batch, out=batch) == 0
-        assert files(tmp_path / batch) == files(tmp_path / "out")
-    assert pools == [2, 3, 16]
+    monkeypatch.setattr(pipeline, "ThreadPoolExecutor", lambda workers: pools.append(workers) or ThreadPoolExecutor(workers))
+    for workers in [2, 3, 16]:
+        monkeypatch.setattr(overlap, "WORKERS", workers)
+        assert camouflage("in", out=f"{workers} workers") == 0
+        assert files(tmp_path / f"{workers} workers") == files(tmp_path / "out")
+        assert camouflage("in", "--batch-size", str(workers), out=f"batches of {workers}") == 0
+        for name in files(tmp_path / "out"):
+            alone, together = (read(tmp_path / out / name).pixels.int() for out in ("out", f"batches of {workers}"))
+            assert (alone - together).abs().max() <= 1
+            assert (alone != together).float().mean() < 1e-3
+    assert pools == [2, 2, 3, 3, 16, 16]
+
+
+@pytest.fixture
+def batches_seen(monkeypatch):
+    """The sizes of the batches that the filter was given."""
+    forward, seen = FullSize.forward, []
+    monkeypatch.setattr(FullSize, "forward", lambda self, pixels, strength: seen.append(len(pixels)) or forward(self, pixels, strength))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "expected"), [("cpu", [], [1] * 19), ("cuda", [], [16, 3]), ("mps", [], [16, 3]), ("cpu", ["--batch-size", "8"], [8, 8, 3])]
+)
+def test_photos_of_one_size_are_filtered_together_as_suits_the_device(camouflage, make, monkeypatch, batches_seen, device, flags, expected):
+    for index in range(19):
+        make(f"in/{index}.png")
+    monkeypatch.setattr(pipeline, "device_of", lambda module: torch.device(device))
+    assert camouflage("in", *flags) == 0
+    assert batches_seen == expected
+
+
+def test_the_default_batch_shrinks_as_photos_grow():
+    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
+    sizes = [(16, 16), (384, 512), (512, 384), (768, 512), (768, 1024), (1200, 1600), (3000, 4000)]
+    assert [batches.default_batch_size(gpu, *size) for size in sizes] == [16, 16, 16, 8, 4, 1, 1]
+    assert {batches.default_batch_size(cpu, *size) for size in sizes} == {1}
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
@@ -196,9 +232,9 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
     jobs = []
     for index in range(60):
         photo = Photo(torch.zeros(3, 16, 16 + index % 7, dtype=torch.uint8), "PNG")
-        jobs.append(pipeline.Job(Path(str(index)), Path(str(index)), photo))
+        jobs.append(Job(Path(str(index)), Path(str(index)), photo=photo))
     largest = 3 * 16 * 22
-    monkeypatch.setattr(pipeline, "MAX_WAITING", 10 * largest)
+    monkeypatch.setattr(batches, "MAX_WAITING", 10 * largest)
     taken, given, most_waiting = 0, [], 0
 
     def source():
@@ -208,7 +244,7 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
             most_waiting = max(most_waiting, taken - len(given))
             yield job
 
-    for group in pipeline.by_size(source(), 4):
+    for group in batches.by_size(source(), lambda height, width: 4):
         assert len({job.photo.pixels.shape for job in group}) == 1
         assert len(group) <= 4
         given += group
@@ -216,12 +252,21 @@ def test_groups_are_of_one_size_lose_nothing_and_hold_little_back(monkeypatch):
     assert most_waiting <= 10 * largest // (3 * 16 * 16) + 1
 
 
+def test_when_too_much_waits_the_fullest_group_goes_first(monkeypatch):
+    def job(width):
+        return Job(Path(str(width)), Path(str(width)), photo=Photo(torch.zeros(3, 16, width, dtype=torch.uint8), "PNG"))
+
+    monkeypatch.setattr(batches, "MAX_WAITING", 3 * 16 * 100)
+    groups = batches.by_size(map(job, [16, 20, 20, 20, 30]), lambda height, width: 4)
+    assert [[job.photo.pixels.shape[-1] for job in group] for group in groups] == [[20, 20, 20], [16], [30]]
+
+
 @pytest.mark.parametrize(("limit", "ahead"), [(10**9, 4), (5 * 1000, 4), (3 * 1000, 3), (10, 1)])
 def test_work_ahead_is_bounded_in_jobs_and_bytes_and_keeps_its_order(monkeypatch, limit, ahead):
-    monkeypatch.setattr(pipeline, "WORKERS", 3)
-    monkeypatch.setattr(pipeline, "MAX_AHEAD", limit)
+    monkeypatch.setattr(overlap, "WORKERS", 3)
+    monkeypatch.setattr(overlap, "MAX_AHEAD", limit)
     photo = Photo(torch.zeros(1000, dtype=torch.uint8), "PNG")
-    jobs = [pipeline.Job(Path(str(index)), Path(str(index)), photo) for index in range(20)]
+    jobs = [Job(Path(str(index)), Path(str(index)), photo=photo) for index in range(20)]
     taken, given, most = [], [], 0
 
     def work(job):
@@ -232,7 +277,7 @@ def test_work_ahead_is_bounded_in_jobs_and_bytes_and_keeps_its_order(monkeypatch
 
     faults = []
     with ThreadPoolExecutor(3) as pool:
-        for job in pipeline.in_order(pool, work, iter(jobs), faults):
+        for job in overlap.in_order(pool, work, iter(jobs), faults):
             most = max(most, len(taken) - len(given) - len(faults))
             given.append(job)
             time.sleep(0.01)  # the threads do all that they were given
@@ -245,7 +290,7 @@ def test_the_bytes_of_a_photo_are_told_from_its_header(tmp_path, make):
     make("a.png", 40, 24)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     os.mkfifo(tmp_path / "pipe.png")
-    sizes = {name: pipeline._bytes(pipeline.Job(tmp_path / name, tmp_path)) for name in ("a.png", "broken.png", "pipe.png", "gone.png")}
+    sizes = {name: overlap._bytes(Job(tmp_path / name, tmp_path)) for name in ("a.png", "broken.png", "pipe.png", "gone.png")}
     assert sizes == {"a.png": 3 * 40 * 24, "broken.png": 0, "pipe.png": 0, "gone.png": 0}
 
 
@@ -284,7 +329,7 @@ def test_with_verify_the_files_that_are_kept_are_scored_too(tmp_path, camouflage
     assert (lines["same"]["psnr"], lines["dark"]["psnr"] < 10) == (100, True)
     for message in (
         "out/same.png': scores",
-        "other.png': cannot be processed: what is there already has 20x30 px, not 40x24",
+        "other.png': cannot be processed: the existing file has 20x30 px, not 40x24",
         "out/torn.png': not a",
     ):
         assert summary.err.count(message) == 1
@@ -293,6 +338,37 @@ def test_with_verify_the_files_that_are_kept_are_scored_too(tmp_path, camouflage
     (tmp_path / "in/dark.png").rename(tmp_path / "dark.png")
     assert camouflage("dark.png", "--verify") == 0
     assert "0 written, 1 there already, 0 failed" in capsys.readouterr().err
+
+
+@pytest.fixture
+def another_run(tmp_path, monkeypatch):
+    """While this run filters, another one writes a black photo to the same place."""
+    forward = FullSize.forward
+
+    def meanwhile(self, pixels, strength):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 24)).save(tmp_path / "out/a.png")
+        return forward(self, pixels, strength)
+
+    monkeypatch.setattr(FullSize, "forward", meanwhile)
+
+
+def test_a_file_that_another_run_wrote_meanwhile_is_there_already(tmp_path, camouflage, make, capsys, another_run):
+    make("in/a.png")
+    make("in/b.png")
+    assert camouflage("in") == 0
+    assert capsys.readouterr().out.startswith("1 written, 1 there already, 0 failed;")
+    assert not read(tmp_path / "out/a.png").pixels.any()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_with_verify_such_a_file_is_the_one_that_is_scored(tmp_path, camouflage, make, capsys, brightness, another_run):
+    make("in/a.png")
+    assert camouflage("in", "--verify") == 0
+    captured = capsys.readouterr()
+    (line,) = map(json.loads, captured.out.splitlines())
+    assert (line["protected"], line["strength"], line["psnr"] < 10) == (True, None, True)
+    assert captured.err.startswith("0 written, 1 there already, 0 failed;")
 
 
 def test_the_output_folder_inside_the_input_folder_is_not_read_again(tmp_path, camouflage, make, capsys):
@@ -398,7 +474,7 @@ def test_an_output_that_takes_no_more_is_told_of_and_nothing_is_half_written(tmp
             write_bytes(path, content[:99])
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(pipeline, "WORKERS", 1)
+    monkeypatch.setattr(overlap, "WORKERS", 1)
     monkeypatch.setattr(Path, "write_bytes", fails_once)
     assert camouflage("in") == 1
     captured = capsys.readouterr()
@@ -544,12 +620,37 @@ def test_ctrl_c_ends_with_one_line_and_whole_files(tmp_path, make, checkpoint):
     shown = os.read(screen, 1 << 16).decode()
     os.close(screen)
     assert "photo/s" in shown  # the progress bar
-    assert shown.splitlines()[-1] == "interrupted; the same command again does the rest"
+    assert shown.splitlines()[-1] == "interrupted; the same command completes the run"
     assert "Traceback" not in shown
     written = sorted(path.name for path in out.iterdir())  # hidden files too
     assert 0 < len(written) < len(names)
     assert set(written) <= set(names)
     assert all(read(out / name).pixels.shape == (3, 64, 64) for name in written)
+
+
+@pytest.mark.parametrize("flags", [[], ["--verify"]])
+def test_when_nobody_reads_the_output_it_ends_quietly_with_whole_files(tmp_path, camouflage, make, monkeypatch, capsys, brightness, flags):
+    names = [Path(make(f"in/{index}.png")).name for index in range(6)]
+    reader, writer = os.pipe()
+    os.close(reader)  # as of head -c 0
+    with os.fdopen(writer, "w") as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        assert camouflage("in", *flags) == 1
+    assert capsys.readouterr().err == ""
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())  # hidden files too
+    assert written if flags else written == names
+    assert set(written) <= set(names)
+    assert all(read(tmp_path / "out" / name).pixels.shape == (3, 24, 40) for name in written)
+
+
+def test_infer_from_a_clone_is_the_verb(capsys):
+    texts = []
+    for entry in (infer.main, lambda argv: camo_main(["infer", *argv])):
+        with pytest.raises(SystemExit):
+            entry(["--help"])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert "loading a TorchScript file can run any code" in " ".join(texts[0].split())
 
 
 def test_help_does_not_wait_for_torch():
@@ -559,8 +660,9 @@ def test_help_does_not_wait_for_torch():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path, camouflage, make):
+def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path, camouflage, make, monkeypatch):
     make("a.png")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("on Windows, os.kill ends the process or sends it a Ctrl-C, whatever the signal"))
     (tmp_path / "out").mkdir()
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
@@ -587,3 +689,73 @@ def test_two_processes_share_the_files_and_tell_one_summary(tmp_path, camouflage
     assert "7 written, 0 there already, 1 failed" in run.stdout
     assert run.stderr.count("broken.png': not a") == 1
     assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """Make this process one of a group, as its launcher's variables say."""
+
+    def set_variables(rank, size=2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for name, value in zip(LAUNCHER_VARIABLES, (rank, size, rank, "127.0.0.1", port), strict=True):
+            monkeypatch.setenv(name, str(value))
+
+    return set_variables
+
+
+@pytest.mark.parametrize("missing", LAUNCHER_VARIABLES)
+def test_a_variable_that_some_launcher_left_behind_makes_no_group(tmp_path, camouflage, make, capsys, monkeypatch, launch, missing):
+    for index in range(4):
+        make(f"in/{index}.png")
+    launch(1)
+    monkeypatch.delenv(missing)
+    assert camouflage("in") == 0
+    assert capsys.readouterr().out.startswith("4 written, 0 there already, 0 failed;")
+
+
+def test_only_the_first_process_ends_with_the_status_of_all(camouflage, make, monkeypatch, capsys, launch):
+    make("in/a.png")
+    monkeypatch.setattr(processes, "gather", lambda report, worked: [report, (3, 0, ["a fault"])])
+    for rank, expected in ((0, 1), (1, 0)):
+        launch(rank)
+        assert camouflage("in", "missing") == expected
+        assert ("error: a fault\n" in capsys.readouterr().err) == (rank == 0)
+
+
+def test_one_process_of_each_machine_looks_for_what_killed_runs_left(camouflage, make, monkeypatch, launch):
+    make("in/a.png")
+    looked = []
+    monkeypatch.setattr("camo.verbs.infer.remove_stale", looked.append)
+    monkeypatch.setattr(processes, "gather", lambda report, worked: [report])
+    launch(1)
+    camouflage("in")
+    assert not looked
+    launch(0)
+    camouflage("in")
+    assert len(looked) == 1
+
+
+def test_a_process_whose_group_does_not_answer_gives_up_in_time(tmp_path, camouflage, make, monkeypatch, capsys, launch):
+    for index in range(6):
+        make(f"in/{index}.png")
+    monkeypatch.setattr(processes, "PATIENCE", timedelta(seconds=1))
+    launch(0)
+    assert camouflage("in") == 1
+    captured = capsys.readouterr()
+    (fault,) = (line for line in captured.err.splitlines() if line.startswith("error: "))
+    assert fault.startswith("error: process 0 of 2: no answer from the others")
+    part = len(files(tmp_path / "out"))
+    assert 0 < part < 6
+    assert captured.out.startswith(f"{part} written, 0 there already, 1 failed;")
+
+
+def test_processes_wait_as_long_as_they_worked(monkeypatch, launch):
+    begun = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: begun.append((backend, timeout)))
+    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "other"]))
+    launch(0)
+    assert processes.gather("mine", timedelta(minutes=1)) == ["mine", "other"]
+    assert processes.gather("mine", timedelta(hours=5)) == ["mine", "other"]
+    assert begun == [("gloo", timedelta(hours=1)), ("gloo", timedelta(hours=5))]

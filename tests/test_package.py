@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from camo.__main__ import main
-from camo.task import package, task
+from camo.task import archives, package
 
 CODE = "rteam_base"
 STEMS = ["Places365_val_00000001", "Places365_val_00014191", "Places365_val_00015483"]
@@ -359,7 +359,7 @@ def test_duplicates_are_told_of_and_decoded_once(built: Run, capsys, monkeypatch
 
 
 def test_absurd_sizes(built: Run, capsys, monkeypatch):
-    monkeypatch.setattr(task, "MAX_MEMBER_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1 << 20)
     built.write([(f"{FIRST}.jpg", bytes(2 << 20)), *built.members()[1:]], zipfile.ZIP_DEFLATED)
     assert built.check() == 1
     assert faults(capsys) == [f"'{FIRST}.jpg': declared as {2 << 20} bytes; photos have at most {1 << 20}"]

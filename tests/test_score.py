@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from camo.__main__ import main
+from camo.measure.scores import Score
 from camo.photos.images import read, to_float
 from camo.quality import models
 from camo.verbs import score
@@ -196,7 +197,7 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path_factory, capsys, flag):
 
 def test_a_file_that_appears_meanwhile_is_kept(folder, tmp_path_factory, capsys, monkeypatch):
     file = tmp_path_factory.mktemp("out") / "scores.json"
-    monkeypatch.setattr(score, "score_file", lambda *_: file.write_text("mine") and {"bundled": {"score": 1.0, "score_after": None}})
+    monkeypatch.setattr(score, "score_file", lambda *_: file.write_text("mine") and {"bundled": Score(1.0, None)})
     assert main(["score", str(folder), "--json", str(file)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert {path: path.read_text() for path in file.parent.iterdir()} == {file: "mine"}
@@ -208,7 +209,7 @@ def test_lines_come_as_they_are_known_and_an_interrupted_run_leaves_no_file(fold
 
     def score_first(scorers, path, quality, device):
         if path == first:
-            return {"bundled": {"score": 61.5, "score_after": None}}
+            return {"bundled": Score(61.5, None)}
         printed = capsys.readouterr().out.splitlines()
         assert path == second
         assert printed[1].split() == ["61.50", "high", str(first)]
@@ -248,6 +249,7 @@ def test_a_reader_that_has_seen_enough(folder):
         (["score", str(SAMPLE), "--biqa", "koncept512:absent.pth"], "absent.pth"),
         (["score", "--self-check"], "--koniq DIR"),
         (["score", "--self-check", "--koniq", "nowhere"], "10990887046.jpg"),
+        (["score", str(SAMPLE), "--json", "-", "--csv", "-"], "only one of them"),
         (["score", str(SAMPLE), "--device", "cuda:99"], "--device cuda:99: cannot be used"),
         (["score", str(SAMPLE), "--device", "toaster"], "--device toaster: cannot be used"),
         (["score", "--self-check", "--koniq", "nowhere", "--device", "toaster"], "--device toaster: cannot be used"),
@@ -258,6 +260,40 @@ def test_faults_are_one_line(words, told, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert told in lines[0]
+
+
+@pytest.mark.parametrize(("flag", "read"), [("--csv", lambda text: list(csv.DictReader(text.splitlines()))), ("--json", json.loads)])
+def test_a_dash_is_the_standard_output(folder, capsys, monkeypatch, flag, read):
+    monkeypatch.chdir(folder)
+    shutil.copy(next(folder.glob("*.jpg")), b"\xff.jpg".decode(errors="surrogateescape"))
+    assert main(["score", ".", flag, "-"]) == 0
+    told = capsys.readouterr()
+    assert [Path(row["path"]).suffix for row in read(told.out)] == [".jpg"] * 3
+    header, *lines, summary = told.err.splitlines()
+    assert header.split() == ["bundled", "class", "photo"]
+    assert len(lines) == 3
+    assert summary.startswith("bundled: 3 photos, mean score ")
+    assert not Path("-").exists()
+
+
+def test_a_dash_beside_a_file(folder, tmp_path_factory, capsys):
+    out = tmp_path_factory.mktemp("out") / "s.csv"
+    assert main(["score", str(folder), "--csv", str(out), "--json", "-"]) == 0
+    assert [row["path"] for row in json.loads(capsys.readouterr().out)] == [row["path"] for row in csv.DictReader(out.open())]
+
+
+def test_names_that_a_spreadsheet_would_run(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    shutil.copy(next(folder.glob("*.jpg")), "=1+1.jpg")
+    assert main(["score", "=1+1.jpg", "--csv", "-"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("./=1+1.jpg,bundled,")
+
+
+@pytest.mark.parametrize("verb", ["score", "evaluate", "compare"])
+def test_help_says_that_a_torchscript_file_is_code(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert "load only files that you trust" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("quality", ["0", "101", "x"])

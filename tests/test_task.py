@@ -20,8 +20,13 @@ from PIL import Image
 
 from camo import CamoError
 from camo.__main__ import main
-from camo.task import task
+from camo.task import archives, image_sets
+from camo.task.archives import tar_members, zip_members
+from camo.task.download import fetch
+from camo.task.lists import LISTS_SOURCE
+from camo.task.pictures import cropped_png
 
+ROOT = Path(__file__).parent.parent
 DEV = ["10990887046.jpg", "11396447303.jpg", "107505789.jpg"]
 TEST = ["Places365_val_00015483.jpg", "Places365_val_00014191.jpg", "Places365_val_00000001.jpg"]
 MANUAL = [TEST[1]]
@@ -150,7 +155,7 @@ def test_both_sets(inputs: Inputs, capsys):
 
 def test_no_warning_at_the_official_counts(inputs: Inputs, capsys, monkeypatch):
     for constant, count in {"DEV_IMAGES": 3, "TEST_IMAGES": 3, "MANUAL_IMAGES": 1}.items():
-        monkeypatch.setattr(task, constant, count)
+        monkeypatch.setattr(image_sets, constant, count)
     assert inputs.prepare_dev() == 0
     assert inputs.prepare_test() == 0
     assert capsys.readouterr().err == ""
@@ -170,7 +175,7 @@ def test_crop_is_that_of_the_task(inputs: Inputs):
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_photos_of_other_modes_become_rgb(mode):
-    with Image.open(io.BytesIO(task.cropped_png(photo(1, (600, 400), mode)))) as image:
+    with Image.open(io.BytesIO(cropped_png(photo(1, (600, 400), mode)))) as image:
         assert (image.mode, image.size) == ("RGB", (512, 384))
 
 
@@ -206,7 +211,7 @@ def test_a_fault_in_one_set_leaves_the_other(inputs: Inputs, capsys):
 
 def test_command_line(inputs: Inputs):
     command = [sys.executable, "-m", "camo", "prepare", "--koniq", inputs.koniq, "--koniq-metadata", inputs.metadata, "--out", inputs.out]
-    done = subprocess.run(command, cwd=Path(task.__file__).parents[2], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(files_under(inputs.out))) == (0, 3), done.stderr
 
 
@@ -333,7 +338,7 @@ def test_reading_stops_when_all_are_found(inputs: Inputs):
     write_tar(inputs.places, [*inputs.test_members(), tar_member("val_large/x.jpg", bytes(9999))])
     os.truncate(inputs.places, sum(map(tar_bytes, inputs.test_photos.values())) + 1000)
     with pytest.raises(CamoError, match="unexpected end of data"):
-        list(task.tar_members(inputs.places, {"absent"}))
+        list(tar_members(inputs.places, {"absent"}))
     assert inputs.prepare_test() == 0
 
 
@@ -400,7 +405,7 @@ def test_the_first_of_duplicate_members_counts(inputs: Inputs, capsys):
 
 
 def test_members_of_absurd_size_are_not_read(inputs: Inputs, capsys, monkeypatch):
-    monkeypatch.setattr(task, "MAX_MEMBER_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1 << 20)
     bomb = bytes(2 << 20)
     write_zip(inputs.koniq, [(f"512x384/{DEV[0]}", bomb), *inputs.dev_members(DEV[1:])])
     write_tar(inputs.places, [tar_member(f"val_large/{TEST[0]}", bomb), *inputs.test_members(TEST[1:])])
@@ -424,7 +429,7 @@ def test_a_tar_that_declares_more_than_it_holds(inputs: Inputs, capsys):
 
 def test_a_zip_bomb_with_a_modest_declared_size(inputs: Inputs, capsys, monkeypatch):
     """The directory says 1000 bytes, the data inflate to 64 MiB: only a bounded read keeps them out of memory."""
-    monkeypatch.setattr(task, "MAX_MEMBER_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1 << 20)
     write_zip(inputs.koniq, [(f"512x384/{DEV[0]}", bytes(64 << 20))])
     data = bytearray(inputs.koniq.read_bytes())
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
@@ -482,7 +487,7 @@ def test_a_tar_of_negative_size_does_not_go_round_for_ever(inputs: Inputs):
     loop = forged_header("val_large/loop.jpg", {124: (-512).to_bytes(12, "big", signed=True)})
     inputs.places.write_bytes(tarfile.TarInfo("val_large/first.jpg").tobuf() + loop + bytes(1024))
     command = [sys.executable, "-m", "camo", "prepare", "--places", inputs.places, "--labels", inputs.labels, "--out", inputs.out]
-    done = subprocess.run(command, cwd=Path(task.__file__).parents[2], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"error: {inputs.places}: damaged: its member headers run in circles"
 
@@ -525,10 +530,10 @@ def test_a_truncated_tar_gives_what_it_holds(inputs: Inputs, capsys):
     assert files_under(inputs.out / "test") == [f"{Path(TEST[0]).stem}.png"]
 
 
-@pytest.mark.parametrize("read", [task.zip_members, task.tar_members])
+@pytest.mark.parametrize("read", [zip_members, tar_members])
 def test_flipped_bytes_never_get_past_camo_error(tmp_path: Path, read):
     draw, path, wanted = random.Random(0), tmp_path / "archive", {f"{i}.jpg" for i in range(4)}
-    if read is task.zip_members:
+    if read is zip_members:
         write_zip(path, [(name, b"x" * 300) for name in wanted])
     else:
         write_tar(path, [tar_member(name, b"x" * 300) for name in wanted])
@@ -607,14 +612,14 @@ def test_a_manual_image_that_is_no_test_image(inputs: Inputs, capsys):
 def test_absent_lists_are_told_with_their_source(tmp_path: Path, capsys, monkeypatch, options, said):
     monkeypatch.chdir(tmp_path)
     assert prepare(*options) == 1
-    assert error_lines(capsys) == [f"error: {said}; {task.LISTS_SOURCE}"]
+    assert error_lines(capsys) == [f"error: {said}; {LISTS_SOURCE}"]
     assert files_under(tmp_path) == []
 
 
 def test_an_absent_archive_without_download(inputs: Inputs, capsys):
     assert prepare("--koniq-metadata", inputs.metadata, "--out", inputs.out) == 1
     default = inputs.out / "archives" / "koniq10k_512x384.zip"
-    assert error_lines(capsys)[-1] == f"error: {default}: no such file (--download fetches it from {task.KONIQ_URL})"
+    assert error_lines(capsys)[-1] == f"error: {default}: no such file (--download fetches it from {image_sets.KONIQ_URL})"
 
 
 # Download
@@ -670,11 +675,11 @@ def server(monkeypatch):
 
 
 def test_prepare_downloads_both_archives(inputs: Inputs, server: StandIn, monkeypatch):
-    monkeypatch.setattr(task, "KONIQ_URL", server.url)
+    monkeypatch.setattr(image_sets, "KONIQ_URL", server.url)
     server.data = inputs.koniq.read_bytes()
     assert prepare("--koniq-metadata", inputs.metadata, "--out", inputs.out, "--download") == 0
     assert (inputs.out / "archives" / "koniq10k_512x384.zip").read_bytes() == server.data
-    monkeypatch.setattr(task, "PLACES_URL", server.url)
+    monkeypatch.setattr(image_sets, "PLACES_URL", server.url)
     server.data = inputs.places.read_bytes()
     inputs.places = inputs.places.with_name("given.tar")
     assert inputs.prepare_test("--download") == 0
@@ -683,7 +688,7 @@ def test_prepare_downloads_both_archives(inputs: Inputs, server: StandIn, monkey
 
 
 def test_an_archive_that_is_there_is_not_downloaded(inputs: Inputs, server: StandIn, monkeypatch):
-    monkeypatch.setattr(task, "KONIQ_URL", server.url)
+    monkeypatch.setattr(image_sets, "KONIQ_URL", server.url)
     assert inputs.prepare_dev("--download") == 0
     assert server.asked == []
 
@@ -692,17 +697,17 @@ def test_a_dropped_download_goes_on(tmp_path: Path, server: StandIn):
     server.data, server.sends = random.Random(0).randbytes(3 << 20), 2_500_000
     path = tmp_path / "archives" / "a.zip"
     with pytest.raises(CamoError, match="2500000"):
-        task.fetch(server.url, path)
+        fetch(server.url, path)
     assert files_under(tmp_path) == ["archives/a.zip.part"]
     server.sends = None
-    task.fetch(server.url, path)
+    fetch(server.url, path)
     assert server.asked == [None, "bytes=2499999-"]
     assert path.read_bytes() == server.data
     assert files_under(tmp_path) == ["archives/a.zip"]
 
 
 def test_a_dropped_download_is_a_fault_of_one_line(inputs: Inputs, server: StandIn, monkeypatch, capsys):
-    monkeypatch.setattr(task, "KONIQ_URL", server.url)
+    monkeypatch.setattr(image_sets, "KONIQ_URL", server.url)
     server.data, server.sends = inputs.koniq.read_bytes(), 1000
     assert prepare("--koniq-metadata", inputs.metadata, "--out", inputs.out, "--download") == 1
     lines = error_lines(capsys)
@@ -713,7 +718,7 @@ def test_a_dropped_download_is_a_fault_of_one_line(inputs: Inputs, server: Stand
 def test_a_server_that_ignores_ranges(tmp_path: Path, server: StandIn):
     server.data, server.ranges = b"the whole file", False
     (tmp_path / "a.part").write_bytes(b"what an earlier run got, longer than the file")
-    task.fetch(server.url, tmp_path / "a")
+    fetch(server.url, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == server.data
     assert len(server.asked) == 1
 
@@ -721,7 +726,7 @@ def test_a_server_that_ignores_ranges(tmp_path: Path, server: StandIn):
 def test_a_part_that_is_whole(tmp_path: Path, server: StandIn):
     server.data = b"the whole file"
     (tmp_path / "a.part").write_bytes(server.data)
-    task.fetch(server.url, tmp_path / "a")
+    fetch(server.url, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == server.data
 
 
@@ -729,7 +734,7 @@ def test_a_part_longer_than_the_file(tmp_path: Path, server: StandIn):
     server.data = b"short"
     (tmp_path / "a.part").write_bytes(b"much longer")
     with pytest.raises(CamoError, match="delete it to begin again"):
-        task.fetch(server.url, tmp_path / "a")
+        fetch(server.url, tmp_path / "a")
     assert files_under(tmp_path) == ["a.part"]
 
 
@@ -737,14 +742,14 @@ def test_a_part_longer_than_the_file(tmp_path: Path, server: StandIn):
 def test_a_refused_download_leaves_nothing(tmp_path: Path, server: StandIn, monkeypatch, address):
     url = {"missing": server.url + "s", "closed": "http://127.0.0.1:9/file"}[address]
     with pytest.raises(CamoError, match="404" if address == "missing" else "refused"):
-        task.fetch(url, tmp_path / "a")
+        fetch(url, tmp_path / "a")
     assert files_under(tmp_path) == []
 
 
 def test_a_server_that_announces_no_size(tmp_path: Path, server: StandIn):
     server.data, server.announces = b"of what length?", False
     with pytest.raises(CamoError, match="does not announce a size"):
-        task.fetch(server.url, tmp_path / "a")
+        fetch(server.url, tmp_path / "a")
     assert files_under(tmp_path) == []
 
 
@@ -754,5 +759,5 @@ def test_a_range_other_than_the_one_asked_for(tmp_path: Path, server: StandIn, m
     send_header = Answer.send_header
     monkeypatch.setattr(Answer, "send_header", lambda self, name, value: send_header(self, name, value.replace("bytes 4-", "bytes 0-")))
     with pytest.raises(CamoError, match="asked for the bytes from 4 on, the server sent 'bytes 0-13/14'"):
-        task.fetch(server.url, tmp_path / "a")
+        fetch(server.url, tmp_path / "a")
     assert (tmp_path / "a.part").read_bytes() == b"the w"

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import torch
 
 import train
 from camo import CamoError
-from camo.camouflage import processes
 from camo.filter.checkpoint import load_filter, load_state, read_provenance
 from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
 
@@ -304,16 +302,6 @@ def test_a_stop_told_to_one_of_two_processes_stops_both_at_one_step(folder, tmp_
         _, told = process.communicate(timeout=120)
         assert process.returncode == 130, told
     assert load_state(tmp_path / "last.pt")["step"] >= 1
-
-
-def test_processes_wait_for_each_other_for_days(monkeypatch):
-    begun = {}
-    monkeypatch.setattr(processes, "WORLD", 2)
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: begun.update(backend=backend, timeout=timeout))
-    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "other"]))
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    assert processes.gather("mine") == ["mine", "other"]
-    assert begun == {"backend": "gloo", "timeout": timedelta(days=7)}
 
 
 def test_crops_of_processes_neither_overlap_nor_leave_out():

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from camo.camouflage.pipeline import Pipeline
+from camo.camouflage.plan import plan
 from camo.camouflage.verify import Verifier
 from camo.measure.metrics import psnr
 from camo.measure.operations import GRID
@@ -52,26 +54,30 @@ def brightness(photo):
 
 
 def score(photo, scorer, operation):
-    written = Image.fromarray(decode(encode(photo)).permute(1, 2, 0).numpy())
+    return score_file(encode(photo), scorer, operation)
+
+
+def score_file(content, scorer, operation):
+    written = Image.fromarray(decode(content).permute(1, 2, 0).numpy())
     return scorer(pil_to_tensor(GRID[operation](written))[None] / 255).item()
 
 
 @pytest.mark.parametrize("operation", ["JPEG 90", "WebP 80", "shift by 4 px"])
 def test_the_verdict_is_of_the_file_after_the_operation(photo, operation):
     scorer = Brightness(brightness(photo) + 5)
-    result, verdict = Verifier(Darker(), scorer, operation)(photo, 2.0)
+    content, verdict = Verifier(Darker(), scorer, operation)(photo, 2.0)
     assert verdict.score_before == score(photo, scorer, operation)
-    assert verdict.score_after == score(result, scorer, operation)
-    assert verdict.psnr == pytest.approx(psnr(to_float(photo.pixels[None]), to_float(result.pixels[None])).item())
+    assert verdict.score_after == score_file(content, scorer, operation)
+    assert verdict.psnr == pytest.approx(psnr(to_float(photo.pixels[None]), to_float(decode(content)[None])).item())
     assert (verdict.protected, verdict.strength, verdict.steps) == (True, 2.0, 0)
 
 
 def test_the_strength_rises_until_the_photo_is_protected_and_no_further(photo):
     scorer = Brightness(brightness(photo) - 3.5)
-    result, verdict = Verifier(Darker(), scorer, "none")(photo, 2.0)
+    content, verdict = Verifier(Darker(), scorer, "none")(photo, 2.0)
     assert verdict.protected
     assert 3.5 < verdict.strength < 3.5 * 1.15 + 0.5
-    assert score(result, scorer, "none") == verdict.score_after < 50
+    assert score_file(content, scorer, "none") == verdict.score_after < 50
 
 
 def test_min_psnr_bounds_the_strength(photo):
@@ -85,16 +91,16 @@ def test_refinement_goes_on_where_no_strength_protects(photo):
     scorer = Brightness(brightness(photo) - 3, slope=10)
     _, alone = Verifier(Darker(), scorer, min_psnr=35.0)(photo, 0.5)  # up to 4 times 0.5
     assert not alone.protected
-    result, verdict = Verifier(Darker(), scorer, min_psnr=35.0, refine=20)(photo, 0.5)
+    content, verdict = Verifier(Darker(), scorer, min_psnr=35.0, refine=20)(photo, 0.5)
     assert (verdict.protected, verdict.steps, verdict.strength) == (True, 20, alone.strength)
-    assert score(result, scorer, "JPEG 90") == verdict.score_after < 50
+    assert score_file(content, scorer, "JPEG 90") == verdict.score_after < 50
     assert verdict.psnr >= 35.0
 
 
 def test_a_file_that_is_there_gets_the_verdict_it_got_when_written(photo):
     verifier = Verifier(Darker(), Brightness(brightness(photo) + 5), "JPEG 75")
-    result, verdict = verifier(photo, 2.0)
-    again = verifier.check(photo, result)
+    content, verdict = verifier(photo, 2.0)
+    again = verifier.check(photo, replace(photo, pixels=decode(content)))
     assert replace(again, strength=2.0, seconds=verdict.seconds) == verdict
     assert again.strength is None
     unchanged = Verifier(Darker(), Brightness(0), "none").check(photo, photo)
@@ -102,8 +108,22 @@ def test_a_file_that_is_there_gets_the_verdict_it_got_when_written(photo):
 
 
 def test_a_file_of_another_size_is_not_checked(photo):
-    with pytest.raises(ValueError, match="what is there already has 100x96 px, not 128x96"):
+    with pytest.raises(ValueError, match="the existing file has 100x96 px, not 128x96"):
         Verifier(Darker(), Brightness(0)).check(photo, replace(photo, pixels=photo.pixels[..., :100]))
+
+
+def test_the_bytes_that_were_scored_are_the_bytes_that_are_written(tmp_path, photo, monkeypatch):
+    """With an encoder that never gives the same file twice."""
+    qualities, save = iter(range(95, 0, -10)), Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", lambda self, file, kind, **options: save(self, file, kind, **options | {"quality": next(qualities)}))
+    source = tmp_path / "in/a.jpg"
+    write(replace(photo, format="JPEG"), source)
+    scorer = Brightness(200)  # protected at once
+    jobs, _ = plan([source], tmp_path / "out")
+    (done,) = Pipeline(Darker(), verifier=Verifier(Darker(), scorer, "none"))(jobs, faults := [])
+    assert not faults
+    assert next(qualities) == 75  # one for the original, one for what is written
+    assert done.verdict.score_after == score_file(done.destination.read_bytes(), scorer, "none")
 
 
 @pytest.mark.parametrize(("operation", "width"), [("WebP 80", 16_384), ("JPEG 90", 65_501)])
@@ -119,7 +139,7 @@ def test_a_score_that_is_no_number_is_told(photo, slope):
         Verifier(Darker(), Brightness(0, slope))(photo, 1.0)
 
 
-def test_infer_prints_a_line_a_photo_and_fails_where_one_is_unprotected(tmp_path):
+def test_infer_prints_one_line_per_photo_and_fails_where_one_is_unprotected(tmp_path):
     folder = tmp_path / "in"
     for file in sorted((ROOT / "data/sample/test").glob("*.jpg"))[:2]:
         write(Photo(read(file).pixels[:, :192, :256], "PNG"), folder / f"{file.stem}.png")

@@ -1,40 +1,32 @@
-"""Photos on their way through ``infer.py``: decoding, filtering and encoding overlap, and a few photos at most wait in memory."""
+"""From jobs to written files: decode, filter or verify, encode, write."""
 
-from __future__ import annotations  # torch is imported only once there is work
+from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from camo import CamoError
+from camo.camouflage import overlap
+from camo.camouflage.batches import by_size, default_batch_size
+from camo.camouflage.overlap import apart, in_order
+from camo.camouflage.plan import Job
+from camo.device import device_of
+from camo.filter.full_size import FullSize
+from camo.photos.images import read, write
+from camo.photos.metadata import as_format, without_location, without_metadata
 
-if TYPE_CHECKING:
-    import torch
+if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
+    from camo.camouflage.verify import Verifier
 
-    from camo.camouflage.verify import Verdict
-    from camo.photos.images import Photo
-
-MAX_WAITING = 200_000_000  # bytes of pixels held back at most while photos of one size gather for a batch
-MAX_AHEAD = 500_000_000  # bytes of pixels being decoded or encoded at once: eight photos of 20 Mpx; a larger photo has the threads to itself
 KEPT = 256 * 2**20  # bytes that freed memory may come to before it is given back to the system
-WORKERS = min(8, os.cpu_count() or 1)  # threads that decode and encode
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photo on its way: the file to read, the file to write or (``kept``) only to check, and in between its content."""
-
-    source: Path
-    destination: Path
-    photo: Photo | None = None
-    verdict: Verdict | None = None
-    kept: bool = False
+MIN_SIDE = 16  # px, the filter's smallest input
 
 
 def keep_freed_memory() -> None:
@@ -49,88 +41,85 @@ def keep_freed_memory() -> None:
         set_option(trim_threshold, KEPT)
 
 
-def fault(job: Job, error: Exception) -> CamoError:
-    """What stopped one photo, in one line that names it; a CamoError does already, unless it came from an encoder."""
-    from camo.photos.images import EncodeError
+@dataclass(frozen=True)
+class Pipeline:
+    """``pipeline(jobs, faults)`` does the jobs, decoding and encoding beside the filter, and yields those that are done.
 
-    if isinstance(error, EncodeError):
-        return CamoError(f"{str(job.destination)!r}: cannot be written: {error}")
-    if isinstance(error, CamoError):
-        return error
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    text = " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else type(error).__name__  # between them, TorchScript has its traceback
-    return CamoError(f"{str(job.source)!r}: cannot be processed: {text}")
+    A job that fails adds a CamoError to ``faults`` and is left out. A file that another run wrote meanwhile is left as it is, and its job comes out
+    as ``kept``. When the generator is closed early, what is being written is finished and what is only planned is dropped.
 
+    Attributes:
+        photo_filter: the filter, in eval mode.
+        strength: scale of the change; 0 none, 1 as trained.
+        batch_size: photos of one size that are filtered together; None for what suits the device.
+        file_format: Pillow's name of the format to write; None for each photo's own.
+        strip: leave out the location ("gps") or everything but the colour profile ("metadata").
+        overwrite: replace files that exist already.
+        verifier: verify each photo; they are then filtered one by one.
+    """
 
-def in_order(pool: ThreadPoolExecutor, work: Callable[[Job], Job], jobs: Iterator[Job], faults: list[CamoError]) -> Iterator[Job]:
-    """Work in threads, a bounded number of jobs and bytes ahead; they come out in the order they went in, less those that fail."""
-    pending: deque[tuple[Job, int, Future[Job]]] = deque()
-    held = 0  # bytes
+    photo_filter: FullSize
+    strength: float = 1.0
+    batch_size: int | None = None
+    file_format: str | None = None
+    strip: Literal["gps", "metadata"] | None = None
+    overwrite: bool = False
+    verifier: Verifier | None = None
 
-    def oldest() -> Iterator[Job]:
-        nonlocal held
-        job, size, future = pending.popleft()
+    def __call__(self, jobs: list[Job], faults: list[CamoError]) -> Generator[Job]:
+        """Do the jobs."""
+        pool = ThreadPoolExecutor(overlap.WORKERS)
         try:
-            yield future.result()
-        except Exception as error:  # what one file does to a decoder must not keep the others from being done
-            faults.append(fault(job, error))
-        held -= size
+            groups = by_size(in_order(pool, self._load, iter(jobs), faults), self._batch_size)
+            changed = apart(self._verified if self.verifier else self._filtered, groups, faults)
+            for job in in_order(pool, self._save, changed, faults):
+                if self.verifier and not job.verdict:  # another run's file
+                    yield from apart(self._verified, iter([[job]]), faults)
+                else:
+                    yield job
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    for job in jobs:
-        size = _bytes(job)
-        while pending and (len(pending) > WORKERS or held + size > MAX_AHEAD):
-            yield from oldest()
-        pending.append((job, size, pool.submit(work, job)))
-        held += size
-    while pending:
-        yield from oldest()
+    def _batch_size(self, height: int, width: int) -> int:
+        if self.verifier:
+            return 1
+        return self.batch_size or default_batch_size(device_of(self.photo_filter), height, width)
 
-
-def _bytes(job: Job) -> int:
-    """The size of a job's pixels, before they are decoded from the file's header; 0 where that cannot be read: the decoder will tell of it."""
-    from PIL import Image
-
-    from camo.photos.images import READABLE
-
-    if job.photo:
-        return job.photo.pixels.numel()
-    try:
-        if not job.source.is_file():  # a pipe would block for ever
-            return 0
-        with Image.open(job.source, formats=READABLE) as picture:
-            return 3 * picture.width * picture.height
-    except Exception:  # on damaged files Pillow raises almost anything
-        return 0
-
-
-def by_size(jobs: Iterator[Job], batch_size: int) -> Iterator[list[Job]]:
-    """Gather photos of one size into groups of ``batch_size``; smaller groups come at the end, or when too much waits."""
-    waiting: dict[torch.Size, list[Job]] = {}
-    held = 0  # bytes
-    for job in jobs:
-        size = job.photo.pixels.shape
-        waiting.setdefault(size, []).append(job)
-        held += size.numel()
-        if len(waiting[size]) == batch_size:
-            held -= batch_size * size.numel()
-            yield waiting.pop(size)
-        if held > MAX_WAITING:
-            held = 0
-            yield from waiting.values()
-            waiting.clear()
-    yield from waiting.values()
-
-
-def apart(work: Callable[[list[Job]], list[Job]], groups: Iterator[list[Job]], faults: list[CamoError]) -> Iterator[Job]:
-    """Work on group after group. Where a whole group fails (too large for the memory), its photos are tried alone; less those that fail."""
-    for group in groups:
-        done: list[Job] | None = None
+    def _load(self, job: Job) -> Job:
+        """Decode a photo, and fit it to the format and the metadata that are to be written."""
+        photo = read(job.source)
+        if self.strip:
+            photo = without_metadata(photo) if self.strip == "metadata" else without_location(photo)
         try:
-            done = work(group)
-        except Exception as error:  # out of memory has many names; a quality model from a file may raise anything
-            if len(group) == 1:
-                faults.append(fault(group[0], error))
-        if done is not None:
-            yield from done
-        elif len(group) > 1:  # not within the except clause, where the traceback would hold the memory
-            yield from apart(work, ([job] for job in group), faults)
+            photo = as_format(photo, self.file_format or photo.format)
+        except CamoError as error:
+            raise CamoError(f"{str(job.source)!r}: {error}") from error
+        height, width = photo.pixels.shape[-2:]
+        if min(height, width) < MIN_SIDE:
+            raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more on each side")
+        return replace(job, photo=photo)
+
+    def _filtered(self, group: list[Job]) -> list[Job]:
+        photos = [job.decoded() for job in group]
+        pixels = torch.stack([photo.pixels for photo in photos]) if len(photos) > 1 else photos[0].pixels[None]  # no copy of a large one
+        results = self.photo_filter(pixels, self.strength)
+        return [replace(job, photo=replace(photo, pixels=result)) for job, photo, result in zip(group, photos, results, strict=True)]
+
+    def _verified(self, group: list[Job]) -> list[Job]:
+        (job,) = group
+        assert self.verifier
+        if job.kept:
+            return [replace(job, verdict=self.verifier.check(job.decoded(), read(job.destination)))]
+        content, verdict = self.verifier(job.decoded(), self.strength)
+        return [replace(job, content=content, verdict=verdict)]
+
+    def _save(self, job: Job) -> Job:
+        if job.kept:
+            return job
+        try:
+            write(job.decoded(), job.destination, self.overwrite, job.content)
+        except CamoError:
+            if self.overwrite or not os.path.lexists(job.destination):
+                raise
+            return replace(job, kept=True, content=None, verdict=None)  # it was not there when the jobs were planned
+        return job

@@ -1,4 +1,4 @@
-"""Several processes at one job, started by ``accelerate launch`` or torchrun: who does which file, and one report of all."""
+"""Several processes at one job, started by torchrun or ``accelerate launch``: who does which file, and one report of all."""
 
 import os
 import zlib
@@ -6,25 +6,56 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-RANK = int(os.environ.get("RANK", 0))
-LOCAL_RANK = int(os.environ.get("LOCAL_RANK", 0))  # among those of this machine
-WORLD = int(os.environ.get("WORLD_SIZE", 1))
+import torch.distributed
+
+from camo import CamoError
+from camo.device import launched
+from camo.photos.files import reason
+
+PATIENCE = timedelta(hours=1)  # the least that a process waits for the others
+
+
+def rank() -> int:
+    """This process's number in its group; 0 for a process on its own."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def local_rank() -> int:
+    """This process's number among those of its group on this machine; 0 for a process on its own."""
+    return int(os.environ["LOCAL_RANK"]) if launched() else 0
+
+
+def size() -> int:
+    """The number of processes in the group."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 def mine(name: Path) -> bool:
     """Whether a file is this process's to do. It depends on the name and the number of processes alone, so no process needs to ask another."""
-    return zlib.crc32(os.fsencode(name)) % WORLD == RANK
+    return zlib.crc32(os.fsencode(name)) % size() == rank()
 
 
-def gather(value: Any) -> list[Any]:
-    """The values of all processes, in order, to each of them; waits for the last."""
-    if WORLD == 1:
+def gather(value: Any, worked: timedelta) -> list[Any]:
+    """The values of all processes, in order, to each of them.
+
+    Waits for the last one, but no longer than ``PATIENCE`` or, if that is more, the time that this process itself ``worked``: shares are alike.
+
+    Raises CamoError when the others do not answer in time or have ended.
+    """
+    if size() == 1:
         return [value]
-    import torch.distributed
-
-    # Of all the processes' files, one may get the slow ones: the default of half an hour is too short to wait for it.
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    values: list[Any] = [None] * WORLD
-    torch.distributed.all_gather_object(values, value)
-    torch.distributed.destroy_process_group()
+    patience = max(PATIENCE, worked)
+    try:
+        torch.distributed.init_process_group("gloo", timeout=patience)
+        values: list[Any] = [None] * size()
+        torch.distributed.all_gather_object(values, value)
+    except (RuntimeError, ValueError) as error:  # ValueError: an address or a port that cannot be one
+        minutes = patience.total_seconds() / 60
+        raise CamoError(
+            f"process {rank()} of {size()}: no answer from the others (it waits {minutes:.0f} minutes at most);"
+            f" what they did is not counted here ({reason(error):.160})"
+        ) from error
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     return values

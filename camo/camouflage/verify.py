@@ -1,4 +1,4 @@
-"""The guarantee of ``infer.py --verify``: what is written has been read again, passed through a platform's operation and scored.
+"""The guarantee of ``camo infer --verify``: the very bytes that are written have been decoded, passed through a platform's operation and scored.
 
 Where one pass does not protect a photo, the filter's strength rises; where the change would become too visible, the pixels are optimised from there.
 """
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from camo import CamoError
-from camo.attacks.attacks import AdamL2
+from camo.attacks.adam import AdamL2
+from camo.device import device_of
 from camo.measure.metrics import psnr
 from camo.measure.operations import GRID
 from camo.photos.files import reason
@@ -49,16 +50,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version of a photo, and what its file would hold: PSNR in dB, and score after the operation."""
+    """A version of a photo: its pixels before encoding, the bytes of its file, and what these hold: PSNR in dB, and score after the operation."""
 
-    photo: Photo
+    pixels: Tensor
+    content: bytes
     strength: float
     psnr: float
     score: float
 
 
 class Verifier:
-    """``verifier(photo, strength) -> (photo to write, verdict)``; ``verifier.check(original, written) -> verdict`` of a file that is there.
+    """``verifier(photo, strength) -> (bytes to write, verdict)``; ``verifier.check(original, written) -> verdict`` of a file that is there.
 
     Both raise ValueError where the operation cannot be done (a side too long for its format) or the score is not finite, the former EncodeError too;
     besides, what the filter and the scorer raise on a photo, such as one too large for the memory.
@@ -79,24 +81,22 @@ class Verifier:
         self.model, self.scorer, self.operation = model, scorer, operation
         self.min_psnr, self.refine = min_psnr, refine
 
-    def __call__(self, photo: Photo, strength: float) -> tuple[Photo, Verdict]:
+    def __call__(self, photo: Photo, strength: float) -> tuple[bytes, Verdict]:
         """The weakest version that is protected; where there is none, the one of the lowest score."""
         start = time.monotonic()
         with torch.inference_mode():
             before = self._score(photo.pixels)
-        best, steps = None, 0
-        for candidate in self._stronger(photo, strength):
-            if best is None or candidate.score < best.score:
-                best = candidate
-            if best.score < THRESHOLD:
-                break
+        candidates = self._stronger(photo, strength)
+        best, steps = next(candidates), 0
+        while best.score >= THRESHOLD and (candidate := next(candidates, None)):
+            best = min(best, candidate, key=lambda version: version.score)
         if best.score >= THRESHOLD and self.refine:
             refined, steps = self._refined(photo, best)
             if refined.score < best.score and refined.psnr >= self.min_psnr:
                 best = refined
         seconds = round(time.monotonic() - start, 3)
         protected = best.score < THRESHOLD
-        return best.photo, Verdict(before, best.score, min(best.psnr, 100.0), best.strength, steps, seconds, protected)
+        return best.content, Verdict(before, best.score, min(best.psnr, 100.0), best.strength, steps, seconds, protected)
 
     @torch.inference_mode()
     def check(self, original: Photo, written: Photo) -> Verdict:
@@ -104,7 +104,7 @@ class Verifier:
         start = time.monotonic()
         if original.pixels.shape != written.pixels.shape:
             sizes = ["{2}x{1}".format(*photo.pixels.shape) for photo in (written, original)]
-            raise ValueError("what is there already has {} px, not {}".format(*sizes))
+            raise ValueError("the existing file has {} px, not {}".format(*sizes))
         before, after = self._score(original.pixels), self._score(written.pixels)
         distance = psnr(to_float(original.pixels[None]), to_float(written.pixels[None])).item()
         return Verdict(before, after, min(distance, 100.0), None, 0, round(time.monotonic() - start, 3), after < THRESHOLD)
@@ -132,16 +132,16 @@ class Verifier:
             return soft + (real - soft).detach()
 
         attack = AdamL2(target=THRESHOLD - 0.5, steps=self.refine, learning_rate=1.0, penalty=0.5)  # protected first, near second
-        original, start = (to_float(version.pixels[None]).to(next(self.model.parameters()).device) for version in (photo, begin.photo))
+        original, start = (to_float(version.pixels[None]).to(device_of(self.model)) for version in (photo, begin))
         result = attack(score, original, start=start)
         return self._candidate(photo, to_uint8(result.images)[0].cpu(), begin.strength), self.refine
 
     def _candidate(self, photo: Photo, pixels: Tensor, strength: float) -> Candidate:
-        version = replace(photo, pixels=pixels)
-        written = decode(encode(version))
+        content = encode(replace(photo, pixels=pixels))
+        written = decode(content)
         with torch.no_grad():
             distance = psnr(to_float(photo.pixels[None]), to_float(written[None])).item()
-            return Candidate(version, strength, distance, self._score(written))
+            return Candidate(pixels, content, strength, distance, self._score(written))
 
     def _score(self, pixels: Tensor) -> float:
         try:
@@ -149,7 +149,7 @@ class Verifier:
         except (OSError, ValueError) as error:  # Pillow's words do not always say that the size is at fault
             height, width = pixels.shape[1:]
             raise ValueError(f"--channel {self.operation!r} fails on {width}x{height} px: {reason(error)}") from error
-        score = self.scorer(to_float(shared[None]).to(next(self.model.parameters()).device)).item()
+        score = self.scorer(to_float(shared[None]).to(device_of(self.model))).item()
         if not math.isfinite(score):
             raise ValueError(f"the quality model gives a score of {score}")
         return score

@@ -92,3 +92,4 @@ GRID: dict[str, Operation] = {
     "centre 512x384, JPEG 90": in_turn(centre(512, 384), jpeg(90)),
 }
 QUICK = ("none", "JPEG 90", "JPEG 75", "WebP 80", "resize 0.5 and back", "flip")
+HEADLINE = ("JPEG 90", "JPEG 75")  # the task's channel, and a rougher platform's

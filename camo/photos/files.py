@@ -1,12 +1,15 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from camo import CamoError
 
@@ -53,18 +56,27 @@ def reason(error: Exception) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 hash of a file's content in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def as_camo_error(subject: object, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the given errors, raised in the block, into a CamoError of one line that begins with the subject."""
+    try:
+        yield
+    except errors as error:
+        raise CamoError(f"{subject}: {reason(error)}") from error
+
+
 def _host() -> str:
     return re.sub(r"\W", "-", socket.gethostname())[:64]
 
 
 def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
+    return psutil.pid_exists(process)  # os.kill(process, 0), the usual way, would send a Ctrl-C on Windows
 
 
 def _check_place(path: Path, overwrite: bool) -> None:

@@ -176,18 +176,19 @@ def read(path: Path) -> Photo:
         raise CamoError(f"{str(path)!r}: cannot be read: {reason(error)}") from error
 
 
-def write(photo: Photo, path: Path, overwrite: bool = False) -> None:
+def write(photo: Photo, path: Path, overwrite: bool = False, content: bytes | None = None) -> None:
     """Write a photo in its own format: JPEG, WebP and AVIF at quality 95, HEIC at 75 (all but WebP 4:4:4), PNG, TIFF and BMP without loss.
 
     The colour profile, EXIF, XMP, a JPEG's comment, resolution and alpha are kept where the format can hold them. The file appears whole or not
-    at all: it is written beside its place, flushed to the disk and then renamed. Missing folders are made.
+    at all: it is written beside its place, flushed to the disk and then renamed. Missing folders are made. Where the photo has been encoded
+    already, ``content`` is what is written.
 
     Raises:
         CamoError: the file exists and ``overwrite`` is not set, or it cannot be written; nothing is left behind.
     """
     try:
         with atomic_write(path, overwrite) as part:
-            part.write_bytes(encode(photo))
+            part.write_bytes(encode(photo) if content is None else content)
     except EncodeError as error:
         raise CamoError(f"{str(path)!r}: cannot be written: {error}") from error
 

@@ -1,0 +1,57 @@
+"""What ``evaluate`` found, as text: the table on the terminal, a CSV file with all figures, a LaTeX table with the headline figures."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from camo.measure.figures import METRICS, Measured
+from camo.measure.formats import csv_path, latex, percent, printable
+from camo.measure.operations import GRID, HEADLINE
+
+Summary = dict[str, dict[str, Any]]  # by folder: what ``camo.measure.figures.summarise`` gives
+
+
+def print_table(summary: Summary) -> None:
+    """Print one line per folder with the headline figures, then one line per operation."""
+    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  folder")
+    for name, row in summary.items():
+        lpips = "    -" if row["lpips"] is None else f"{row['lpips']:.3f}"
+        patch = f"{row['psnr']:7.2f} ({row['psnr_lowest']:.2f}, {row['worst_patch_psnr']:.2f})"
+        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {printable(name)}")
+    width = max(map(len, GRID))
+    for name, row in summary.items():
+        print(f"\n{printable(name)}")
+        print(f"{'after':{width}}  protected  95% interval  accuracy left  score clean > filtered  low when clean")
+        for operation, cell in row["operations"].items():
+            low, high = cell["interval"]
+            print(
+                f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
+                f"  {cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}  {cell['low_when_clean']:14}"
+            )
+
+
+def write_csv(path: Path, results: Mapping[str, Sequence[Measured]], operations: Sequence[str]) -> None:
+    """Write one line per pair with all figures. Bytes of a name that are no UTF-8 are written as escapes, such as ``\\udcff``."""
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["folder", "name", *METRICS, *(f"{which} {name}" for name in operations for which in ("clean", "filtered"))])
+        for folder, measured in results.items():
+            for one in measured:
+                scores = [scores[name] for name in operations for scores in (one.clean_scores, one.filtered_scores)]
+                writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores])
+
+
+def latex_table(summary: Summary) -> str:
+    """The headline figures as a LaTeX tabular (booktabs), one row per folder."""
+    lines = [
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        " & ".join(["", *(f"{name} (\\%)" for name in HEADLINE), "PSNR (dB)", "worst patch (dB)", "SSIM"]) + r" \\",
+        r"\midrule",
+    ]
+    for name, row in summary.items():
+        rates = [percent(row["operations"][operation]["protected"]).removesuffix("%") for operation in HEADLINE]
+        figures = f"{row['psnr']:.1f}", f"{row['worst_patch_psnr']:.1f}", f"{row['ssim']:.3f}"
+        lines.append(" & ".join([latex(Path(name).name or name), *rates, *figures]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -1,0 +1,41 @@
+"""What several verbs do with their arguments: types, and checks of ``--device`` and ``--out``."""
+
+import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from camo import CamoError
+from camo.photos.files import reason
+
+
+def jpeg_quality(text: str) -> int:
+    """Parse a JPEG quality, 1..100; argparse reports any other value as wrong usage."""
+    quality = int(text)
+    if not 1 <= quality <= 100:
+        raise argparse.ArgumentTypeError(f"{quality} is not a JPEG quality, 1..100")
+    return quality
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of 1 or more; argparse reports any other value as wrong usage."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+def check_device(device: str) -> None:
+    """Raise CamoError for a device that torch does not know or cannot use here, such as cuda without a GPU."""
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # the one where torch was built without it, the other where it is not there
+        raise CamoError(f"--device {device}: cannot be used: {reason(error):.200}") from error
+
+
+def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Raise CamoError where one of the files to write is in the folder already and ``overwrite`` is not set."""
+    if not overwrite and (there := [name for name in names if os.path.lexists(folder / name)]):
+        raise CamoError(f"{folder}: holds {', '.join(there)} already; give --overwrite or another --out")

@@ -1,0 +1,231 @@
+"""The verb ``infer``: camouflaged copies of photos, one forward pass each. Processes started by torchrun or ``accelerate launch`` share the files."""
+
+from __future__ import annotations  # torch is imported only once there is work, so that --help answers at once
+
+import argparse
+import contextlib
+import json
+import math
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from camo import CamoError
+from camo.photos.files import reason, remove_stale
+from camo.quality import SPEC_HELP
+
+if TYPE_CHECKING:
+    from camo.camouflage.pipeline import Pipeline
+    from camo.camouflage.plan import Job
+
+INTERRUPTED = 130
+WITH_VERIFY = ("channel", "min_psnr", "refine", "biqa")  # flags that mean nothing without --verify
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    kinds = "photos (JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC; GIF, which is written as PNG), or folders of them, recursively"
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help=kinds)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results, under the same names and sub-folders")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter's weights (default: the shipped ones)")
+    parser.add_argument("--strength", type=strength, default=1.0, metavar="S", help="scale of the change: 0 is none, 1 is as trained (default: 1)")
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        metavar="N",
+        help="photos of the same size that are filtered together; another N can change values by one 8-bit step"
+        " (default: 1 on a CPU; on a GPU 16 photos of up to 512x384 px, fewer of larger ones)",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="D",
+        help="cpu, cuda, cuda:1, mps, ...; with several processes, cuda gives each its own GPU (default: cuda if there is a GPU, else mps, else cpu)",
+    )
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network; bf16 is for GPUs (default: float32)")
+    parser.add_argument("--compile", action="store_true", help="compile the network first with torch.compile, which takes 20 seconds or more")
+    parser.add_argument("--run-code", type=run_code, metavar="CODE", help="put CODE and an underscore before each file name")
+    formats = ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heif")
+    parser.add_argument("--format", choices=formats, type=str.lower, help="format of the results (default: that of each photo)")
+    stripped = parser.add_mutually_exclusive_group()
+    stripped.add_argument("--strip-gps", action="store_true", help="leave out the location in EXIF, XMP and comments")
+    stripped.add_argument("--strip-metadata", action="store_true", help="leave out all metadata but the colour profile")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist already; without it they are kept")
+    check = parser.add_argument_group(
+        "verification",
+        "Each file that is written or kept is decoded and scored, and reported as one line of JSON. The exit status is 1 if one is not protected.",
+    )
+    check.add_argument("--verify", action="store_true", help="raise the strength where a photo is not protected, as far as --min-psnr allows")
+    check.add_argument(
+        "--channel", metavar="OP", help="what happens to a file before it is scored, in the words of the verb evaluate (default: JPEG 90)"
+    )
+    check.add_argument("--min-psnr", type=decibels, metavar="DB", help="lowest PSNR that a raised strength or --refine may reach (default: 36)")
+    check.add_argument("--refine", type=steps, metavar="N", help="steps of per-image optimisation where no strength protects (default: 0)")
+    check.add_argument("--biqa", metavar="MODEL", help=f"quality model: {SPEC_HELP} (default: bundled)")
+    parser.epilog = "Processes started together by torchrun or accelerate launch share the files. To complete an interrupted run, repeat the command."
+    parser.set_defaults(wrong_usage=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit status: 0 all done, 1 faults, which are reported in one line each, 130 interrupted; wrong usage ends the process with 2."""
+    for name in WITH_VERIFY:
+        if getattr(args, name) is not None and not args.verify:
+            args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify")
+    with _sigterm_as_ctrl_c():
+        try:
+            return _run(args)
+        except KeyboardInterrupt:
+            print("interrupted; the same command completes the run", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _run(args: argparse.Namespace) -> int:
+    from camo.camouflage import processes
+    from camo.camouflage.plan import plan
+
+    start = time.monotonic()
+    faults: list[CamoError] = []
+    written, kept = 0, 0
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        if processes.local_rank() == 0:  # the others' walk over the whole folder would find the same files
+            remove_stale(args.out)
+        jobs, unplanned = plan(args.photos, args.out, args.run_code, args.format and args.format.upper(), args.overwrite)
+        faults += unplanned
+        jobs = [job for job in jobs if processes.mine(job.destination.relative_to(args.out))]
+        kept = sum(job.kept for job in jobs)
+        jobs = [job for job in jobs if args.verify or not job.kept]
+        if jobs:
+            written, appeared = _camouflage(jobs, args, faults)
+            kept += appeared
+    except BrokenPipeError:  # of the standard output
+        raise
+    except CamoError as error:
+        faults.append(error)
+    except OSError as error:
+        faults.append(CamoError(f"{str(error.filename or args.out)!r}: {reason(error)}"))
+    report = (written, kept, list(map(str, faults)))
+    try:
+        reports = processes.gather(report, timedelta(seconds=time.monotonic() - start))
+    except CamoError as error:
+        reports = [(written, kept, [*report[2], str(error)])]
+    else:
+        if processes.rank():  # the first process reports all faults; at another's status of 1, the launcher would end the first before it can
+            return 0
+    return _summary(reports, time.monotonic() - start, sys.stderr if args.verify else sys.stdout)  # with --verify the output is JSON lines
+
+
+def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError]) -> tuple[int, int]:
+    """Do the jobs; how many files were written, and how many were there when they were to be written, though not at the start."""
+    from tqdm import tqdm
+
+    written, appeared = 0, 0
+    planned = {job.destination for job in jobs if job.kept}
+    progress = tqdm(total=len(jobs), unit="photo", disable=None)  # None: on terminals alone
+    with progress, contextlib.closing(_pipeline(args)(jobs, faults)) as done:
+        for job in done:
+            progress.update()
+            written += not job.kept
+            appeared += job.kept and job.destination not in planned
+            if job.verdict:
+                _report(job, faults)
+    return written, appeared
+
+
+def _pipeline(args: argparse.Namespace) -> Pipeline:
+    """Load what the flags name. Raises CamoError for a device or a file that cannot be used."""
+    from camo import device
+    from camo.camouflage.pipeline import Pipeline, keep_freed_memory
+    from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
+    from camo.filter.full_size import FullSize
+
+    chosen = device.choose(args.device)
+    keep_freed_memory()
+    photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, chosen), bf16=args.precision == "bf16", compiled=args.compile)
+    verifier = None
+    if args.verify:
+        from camo.camouflage.verify import Verifier
+        from camo.quality import models
+
+        given = {"operation": args.channel, "min_psnr": args.min_psnr, "refine": args.refine}
+        scorer = models.load(args.biqa or "bundled", chosen)
+        verifier = Verifier(photo_filter, scorer, **{name: value for name, value in given.items() if value is not None})
+    strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
+    file_format = args.format.upper() if args.format else None
+    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier)
+
+
+def _report(job: Job, faults: list[CamoError]) -> None:
+    """Print what verification found of a file."""
+    assert job.verdict
+    line = {"path": str(job.source), "written": str(job.destination), **asdict(job.verdict)}
+    print(json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}), flush=True)
+    if not job.verdict.protected:
+        faults.append(CamoError(f"{str(job.destination)!r}: scores {job.verdict.score_after:.1f}, not protected"))
+
+
+def _summary(reports: list[tuple[int, int, list[str]]], seconds: float, out: TextIO) -> int:
+    """Print the faults of all processes, then the counts. The exit status."""
+    written, kept = sum(report[0] for report in reports), sum(report[1] for report in reports)
+    faults = dict.fromkeys(r"\n".join(fault.splitlines()) for report in reports for fault in report[2])  # each process has those of the command
+    sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
+    print(f"{written} written, {kept} there already, {len(faults)} failed; {seconds:.1f} s, {written / seconds:.2f} photos/s", file=out, flush=True)
+    return 1 if faults else 0
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let a polite kill end the run as Ctrl-C does. Elsewhere than in the main thread, Python can set no handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def strength(text: str) -> float:
+    """Parse a scale of the change. Raises ArgumentTypeError."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a finite number of 0 or more")
+    return value
+
+
+def decibels(text: str) -> float:
+    """Parse a PSNR. Raises ArgumentTypeError."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text}: must be a finite number")
+    return value
+
+
+def steps(text: str) -> int:
+    """Parse a number that may be 0. Raises ArgumentTypeError."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return value
+
+
+def count(text: str) -> int:
+    """Parse a number of 1 or more. Raises ArgumentTypeError."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return value
+
+
+def run_code(text: str) -> str:
+    """Parse what goes before file names. Raises ArgumentTypeError."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r}: must begin with a letter or a digit, and hold only letters, digits, '_' and '-'")
+    return text
