@@ -21,6 +21,6 @@ def test_lpips_is_measured_where_its_weights_are_at_hand(tmp_path, monkeypatch):
     assert perceptual.lpips_at_hand("alex")
     photo = sorted(SAMPLE.glob("*.jpg"))[0]
     Image.open(photo).save(tmp_path / "ruined.jpg", quality=5)
-    evaluator = Evaluator(models.load("bundled"), ["none"], perceptual.Lpips("alex").network)
+    evaluator = Evaluator({"bundled": models.load("bundled")}, ["none"], perceptual.Lpips("alex").network)
     figures = evaluator.measure(photo, tmp_path / "ruined.jpg")
     assert figures.lpips > 0

@@ -1,23 +1,34 @@
 """Figures of a pair of files, original and filtered, and of many pairs together."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from camo import CamoError
 from camo.measure.after import scores_after, unscorable
 from camo.measure.metrics import psnr, ssim, wilson_interval, worst_patch_psnr
+from camo.measure.operations import HEADLINE
+from camo.measure.regularity import regularity
 from camo.photos.images import PhotoFile, read, to_float
 
 LARGEST_PSNR = 100.0  # dB, for files that are equal, so that means stay finite
 METRICS = ("psnr", "worst_patch_psnr", "ssim", "lpips", "largest_change", "size_ratio")  # of ``Measured``, in the order of the CSV file
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One model's scores of a photo after an operation: the original, the filtered photo, and the original under white noise of that PSNR."""
+
+    clean: float
+    filtered: float
+    noisy: float
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Measured:
         ssim, lpips: similarity -1..1; perceptual distance, None where LPIPS's weights are not at hand.
         largest_change: of a channel of a pixel, in 8-bit steps.
         size_ratio: bytes of the filtered file to those of the original.
+        regularity: of the residual in each window of flat ground, see ``camo.measure.regularity``.
+        judgements: by model and operation of ``HEADLINE``, what each quality model says.
     """
 
     name: str
@@ -44,6 +57,8 @@ class Measured:
     lpips: float | None
     largest_change: int
     size_ratio: float
+    regularity: tuple[float, ...] = ()
+    judgements: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,14 @@ class Evaluator:
     """Measures pairs of files.
 
     Attributes:
-        scorer: quality model, (B, 3, H, W) float RGB in [0, 1] -> (B,).
+        scorers: quality models by name, each (B, 3, H, W) float RGB in [0, 1] -> (B,). The first is scored after every operation, all of them after
+            those of ``HEADLINE``.
         operations: names of ``camo.measure.operations.GRID``; scores are those after each of them.
         lpips: LPIPS's network; None leaves LPIPS out.
         device: where the networks are.
     """
 
-    scorer: nn.Module
+    scorers: Mapping[str, nn.Module]
     operations: Sequence[str]
     lpips: nn.Module | None = None
     device: torch.device | str = "cpu"
@@ -86,7 +102,9 @@ class Evaluator:
                 raise CamoError(f"{str(filtered)!r}: not the size of its original ({sizes})")
             before, after = (to_float(p)[None].to(self.device) for p in pixels)
             pictures = [to_pil_image(p) for p in pixels]
-            scores = {operation: scores_after(self.scorer, pictures, operation, self.device) for operation in self.operations}
+            first = next(iter(self.scorers.values()))
+            scores = {operation: scores_after(first, pictures, operation, self.device) for operation in self.operations}
+            pictures.append(to_pil_image(with_noise(pixels[0], pixels[1])))
             return Measured(
                 name=filtered.name if name is None else name,
                 original=original,
@@ -99,7 +117,22 @@ class Evaluator:
                 lpips=self.lpips(before, after, normalize=True).item() if self.lpips else None,
                 largest_change=int((pixels[1].int() - pixels[0].int()).abs().max()),
                 size_ratio=filtered.stat().st_size / original.stat().st_size,
+                regularity=tuple(regularity(before, after).tolist()),
+                judgements={
+                    model: {operation: Judgement(*scores_after(scorer, pictures, operation, self.device)) for operation in HEADLINE}
+                    for model, scorer in self.scorers.items()
+                },
             )
+
+
+def with_noise(original: Tensor, filtered: Tensor) -> Tensor:
+    """The original under white Gaussian noise of the filtered photo's root mean square error, always the same noise for a size.
+
+    The control for what a model's score owes to the mere amount of a change. Shape: two (3, H, W) uint8 -> (3, H, W) uint8.
+    """
+    deviation = (filtered.float() - original.float()).square().mean().sqrt()
+    noise = torch.randn(original.shape, generator=Generator().manual_seed(0))
+    return (original + deviation * noise).round().clamp(0, 255).to(torch.uint8)
 
 
 def summarise(measured: Sequence[Measured], operations: Sequence[str], threshold: float) -> dict[str, Any]:
@@ -119,8 +152,44 @@ def summarise(measured: Sequence[Measured], operations: Sequence[str], threshold
         "lpips": fmean(distances) if distances else None,
         "largest_change": max(one.largest_change for one in measured),
         "size_ratio": mean(lambda one: one.size_ratio),
+        **summarise_regularity(measured),
+        "models": {model: summarise_model(measured, model) for model in measured[0].judgements},
         "operations": {name: summarise_operation(measured, name, threshold) for name in operations},
     }
+
+
+def summarise_regularity(measured: Sequence[Measured]) -> dict[str, float | None]:
+    """Median and 90th percentile over the windows of flat ground of all photos; None where there are none."""
+    shares = torch.tensor([share for one in measured for share in one.regularity])
+    names = {"regularity": 0.5, "regularity_90th_percentile": 0.9}
+    return {name: percentile(shares, at) if len(shares) else None for name, at in names.items()}
+
+
+def percentile(values: Tensor, at: float) -> float:
+    """The value below which the share ``at`` of the values lies; torch's own quantile takes 16 million at most. Shape: (N,), N > 0."""
+    return values.kthvalue(max(1, round(at * len(values)))).values.item()
+
+
+def summarise_model(measured: Sequence[Measured], model: str) -> dict[str, dict[str, float | None]]:
+    """What one model says, by operation: means over the photos, and what became of those that it ranked high.
+
+    ``lowered`` is the share of photos that score lower than their original. ``fell`` is the share that fell below the median of the clean scores, of
+    the photos above it; ``noise_fell`` is the same for white noise of the same PSNR, which shows what such a share is worth. None for one photo.
+    """
+    figures = {}
+    for operation in HEADLINE:
+        judged = [one.judgements[model][operation] for one in measured]
+        middle = median(one.clean for one in judged)
+        above = [one for one in judged if one.clean > middle]
+        figures[operation] = {
+            "clean": fmean(one.clean for one in judged),
+            "filtered": fmean(one.filtered for one in judged),
+            "noisy": fmean(one.noisy for one in judged),
+            "lowered": fmean(one.filtered < one.clean for one in judged),
+            "fell": fmean(one.filtered < middle for one in above) if above else None,
+            "noise_fell": fmean(one.noisy < middle for one in above) if above else None,
+        }
+    return figures
 
 
 def summarise_operation(measured: Sequence[Measured], operation: str, threshold: float) -> dict[str, Any]:

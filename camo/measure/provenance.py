@@ -11,16 +11,6 @@ from camo.photos.files import sha256
 from camo.quality import models
 
 
-def weights_of(spec: str) -> Path:
-    """The file that ``camo.quality.models.load`` reads the weights of a quality model from."""
-    name, _, file = spec.partition(":")
-    if spec == "bundled":
-        return models.BUNDLED_WEIGHTS
-    if name == "koncept512":
-        return Path(file) if file else models.KONCEPT512_WEIGHTS
-    return Path(spec)
-
-
 def versions(biqa: str) -> dict[str, Any]:
     """Versions of this package, torch and Pillow, and the quality model with the hash of its weights, for a JSON file."""
     return {
@@ -28,8 +18,14 @@ def versions(biqa: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "pillow": PIL.__version__,
         "biqa": biqa,
-        "biqa_sha256": sha256(weights_of(biqa)),
+        "biqa_sha256": model_hash(biqa),
     }
+
+
+def model_hash(biqa: str) -> str | None:
+    """The hash of a quality model's weights; None for a pyiqa model, whose weights are pyiqa's own business."""
+    weights = models.weights_of(biqa)
+    return sha256(weights) if weights else None
 
 
 def checkpoint_hash(file: Path) -> str:

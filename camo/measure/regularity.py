@@ -7,10 +7,12 @@ the residual's luminance under a Hann window is searched for its strongest line;
 
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import center_crop
 
 WINDOW = 32  # px
 STRIDE = 16  # px between windows
 FLAT = 4.0  # of 255, largest deviation of an original's luminance from a plane for its ground to count as flat
+CENTRE = 1024  # px, of a large photo; all its windows would take gigabytes
 SILENT = 0.15  # of 255, deviation of a residual below which there is nothing to see
 LUMA = (0.299, 0.587, 0.114)
 
@@ -48,12 +50,14 @@ def line_share(residual: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def regularity(original: Tensor, filtered: Tensor) -> Tensor:
-    """The line shares of all windows where the ground is flat and the residual is not silent.
+    """The line shares of all windows where the ground is flat and the residual is not silent; of large photos, in their centre of 1024x1024 px.
 
     Shape: two (1, 3, H, W) float RGB in [0, 1] -> (N,), empty where there is no such window or a side is shorter than 32 px.
     """
     if min(original.shape[-2:]) < WINDOW:
         return original.new_zeros(0)
+    size = [min(side, CENTRE) for side in original.shape[-2:]]
+    original, filtered = center_crop(original, size), center_crop(filtered, size)
     _, unevenness = flat_windows(original)
     share, deviation = line_share(filtered - original)
     return share[(unevenness < FLAT) & (deviation > SILENT)]

@@ -14,11 +14,12 @@ Summary = dict[str, dict[str, Any]]  # by folder: what ``camo.measure.figures.su
 
 def print_table(summary: Summary) -> None:
     """Print one line per folder with the headline figures, then one line per operation."""
-    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  folder")
+    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  regularity (90th percentile)  folder")
     for name, row in summary.items():
         lpips = "    -" if row["lpips"] is None else f"{row['lpips']:.3f}"
+        regular = "-" if row["regularity"] is None else f"{row['regularity']:.2f} ({row['regularity_90th_percentile']:.2f})"
         patch = f"{row['psnr']:7.2f} ({row['psnr_lowest']:.2f}, {row['worst_patch_psnr']:.2f})"
-        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {printable(name)}")
+        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {regular:28}  {printable(name)}")
     width = max(map(len, GRID))
     for name, row in summary.items():
         print(f"\n{printable(name)}")
@@ -31,15 +32,31 @@ def print_table(summary: Summary) -> None:
             )
 
 
+def print_models(summary: Summary, roles: Mapping[str, str]) -> None:
+    """Print what every quality model says, one line per folder, model and operation of ``HEADLINE``; see ``summarise_model`` for the words."""
+    print("\nmean score clean > filtered (white noise)  lowered  fell below the clean median (white noise)  after, model, folder")
+    for name, row in summary.items():
+        for model, operations in row["models"].items():
+            for operation, cell in operations.items():
+                means = f"{cell['clean']:.1f} > {cell['filtered']:.1f} ({cell['noisy']:.1f})"
+                fell = f"{percent(cell['fell'])} ({percent(cell['noise_fell'])})"
+                print(f"{means:41}  {percent(cell['lowered']):>7}  {fell:40}  {operation}, {roles[model]} {printable(model)}, {printable(name)}")
+
+
 def write_csv(path: Path, results: Mapping[str, Sequence[Measured]], operations: Sequence[str]) -> None:
     """Write one line per pair with all figures. Bytes of a name that are no UTF-8 are written as escapes, such as ``\\udcff``."""
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["folder", "name", *METRICS, *(f"{which} {name}" for name in operations for which in ("clean", "filtered"))])
+        scored = [f"{which} {name}" for name in operations for which in ("clean", "filtered")]
+        specs = list(next(iter(results.values()))[0].judgements)[1:]  # the first model's scores are those before
+        judged = [f"{which} {name} {printable(spec)}" for spec in specs for name in HEADLINE for which in ("clean", "filtered")]
+        writer.writerow(["folder", "name", *METRICS, *scored, *judged])
         for folder, measured in results.items():
             for one in measured:
                 scores = [scores[name] for name in operations for scores in (one.clean_scores, one.filtered_scores)]
-                writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores])
+                cells = [one.judgements[spec][name] for spec in specs for name in HEADLINE]
+                others = [score for cell in cells for score in (cell.clean, cell.filtered)]
+                writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores, *others])
 
 
 def latex_table(summary: Summary) -> str:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_existing(args.out, OUTPUTS, args.overwrite)
     check_device(args.device)
     scorer = models.load(args.biqa, args.device)
-    evaluator = Evaluator(scorer, HEADLINE, device=args.device)
+    evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device)
     faults: list[str] = []
     photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], evaluator, faults)
     for fault in faults:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from camo import CamoError
 from camo.measure.figures import Evaluator, Measured, summarise
 from camo.measure.operations import GRID, HEADLINE, QUICK
 from camo.measure.pairs import pair
-from camo.measure.provenance import checkpoint_hash, versions
+from camo.measure.provenance import checkpoint_hash, model_hash, versions
 from camo.measure.report import write_report
 from camo.measure.sheet import contact_sheet, sheet_rows, sheet_title
-from camo.measure.tables import latex_table, print_table, write_csv
+from camo.measure.tables import latex_table, print_models, print_table, write_csv
 from camo.photos.files import atomic_write
 from camo.quality import SPEC_HELP, models
 from camo.training import perceptual
@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("originals", type=Path, help="folder of the original photos")
     parser.add_argument("filtered", type=Path, nargs="+", help="folders of the same photos, camouflaged; a run code may stand before their names")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
-    parser.add_argument("--biqa", default="bundled", metavar="MODEL", help=f"{SPEC_HELP} (default: bundled)")
+    parser.add_argument(
+        "--biqa", action="append", metavar="MODEL", help=f"a model that the filter was trained against: {SPEC_HELP}; several times (default: bundled)"
+    )
+    parser.add_argument(
+        "--judge", action="append", default=[], metavar="MODEL", help="a model that the filter never saw, as for --biqa; several times"
+    )
     parser.add_argument("--threshold", type=float, default=models.THRESHOLD, help="protected means below this score (default: 50)")
     parser.add_argument("--quick", action="store_true", help=f"only a few operations: {', '.join(QUICK)}")
     parser.add_argument("--only", nargs="+", choices=GRID, metavar="OP", help=f"only {' and '.join(HEADLINE)} and these operations of the grid")
@@ -46,11 +51,15 @@ def run(args: argparse.Namespace) -> int:
     """
     refuse_existing(args.out, OUTPUTS, args.overwrite)
     check_device(args.device)
-    scorer = models.load(args.biqa, args.device)
+    roles = dict.fromkeys(args.biqa or ["bundled"], "target")
+    if both := [judge for judge in args.judge if judge in roles]:
+        raise CamoError(f"--judge {both[0]}: is a target too; a judge is a model that the filter never saw")
+    roles |= dict.fromkeys(args.judge, "judge")
+    scorers = {spec: models.load(spec, args.device) for spec in roles}
     lpips = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
     operations = tuple(dict.fromkeys((*HEADLINE, *args.only))) if args.only else QUICK if args.quick else tuple(GRID)
-    evaluator = Evaluator(scorer, operations, lpips, args.device)
-    settings = describe(args)
+    evaluator = Evaluator(scorers, operations, lpips, args.device)
+    settings = describe(args, roles, scorers)
     args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is reported before the work
     faults: list[str] = []
     results: dict[str, list[Measured]] = {}
@@ -63,13 +72,16 @@ def run(args: argparse.Namespace) -> int:
         raise CamoError(f"{args.filtered[0]}: nothing could be measured")
     summary = {name: summarise(measured, operations, args.threshold) for name, measured in results.items()}
     print_table(summary)
+    print_models(summary, roles)
     save(args, {"settings": settings, "results": summary, "faults": faults}, results, operations)
     return 1 if faults else 0
 
 
-def describe(args: argparse.Namespace) -> dict[str, Any]:
+def describe(args: argparse.Namespace, roles: Mapping[str, str], scorers: Mapping[str, models.Frozen]) -> dict[str, Any]:
     """What was asked for and with what, for summary.json. Raises CamoError where --checkpoint names no file."""
-    return versions(args.biqa) | {
+    described = {spec: {"role": role, "looks_at": scorers[spec].looks_at, "sha256": model_hash(spec)} for spec, role in roles.items()}
+    return versions(next(iter(roles))) | {
+        "models": described,
         "threshold": args.threshold,
         "originals": str(args.originals),
         "checkpoint": str(args.checkpoint) if args.checkpoint else None,
@@ -88,7 +100,7 @@ def save(args: argparse.Namespace, document: dict[str, Any], results: dict[str, 
     with atomic_write(table, args.overwrite) as part:
         part.write_text(latex_table(document["results"]), encoding="utf-8")
     with atomic_write(sheet, args.overwrite) as part:
-        contact_sheet(rows, sheet_title(next(iter(document["results"].values())), args.biqa)).save(part, "PNG")
+        contact_sheet(rows, sheet_title(next(iter(document["results"].values())), document["settings"]["biqa"])).save(part, "PNG")
     with atomic_write(report, args.overwrite) as part:
         write_report(part, document, results, rows)
     print(f"report: {report}\ncontact sheet: {sheet}")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from camo import CamoError
 from camo.measure.scores import STDOUT, Table, csv_sink, json_sink, score_file
 from camo.photos.images import find_photos
-from camo.quality import SPEC_HELP, models
+from camo.quality import SPEC_HELP, koncept512, models
 from camo.verbs.arguments import check_device, jpeg_quality
 
 SELF_CHECK_TOLERANCE = 0.1  # points; the published scores have five decimals, decoders of JPEG differ a little
@@ -78,12 +78,12 @@ def self_check(args: argparse.Namespace) -> int:
     if args.koniq is None:
         raise CamoError("--self-check needs --koniq DIR, the folder with KonIQ-10k's 512x384 images")
     spec = next((spec for spec in args.biqa or () if spec.startswith("koncept512")), "koncept512")
-    missing = [name for name in models.KONCEPT512_PUBLISHED if not (args.koniq / name).is_file()]
+    missing = [name for name in koncept512.PUBLISHED if not (args.koniq / name).is_file()]
     if missing:
         raise CamoError(f"{args.koniq}: {missing[0]} is not there; --koniq names the folder 512x384 of koniq10k_512x384.zip")
     scorers = {spec: models.load(spec, args.device)}
     apart = []
-    for name, published in models.KONCEPT512_PUBLISHED.items():
+    for name, published in koncept512.PUBLISHED.items():
         score = score_file(scorers, args.koniq / name, None, args.device)[spec].score
         apart.append(abs(score - published))
         print(f"{name:16}  published {published:.5f}  here {score:.5f}  apart {apart[-1]:.5f}")
