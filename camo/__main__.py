@@ -17,7 +17,7 @@ VERBS = {
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
     "prepare": ("camo.verbs.prepare", "build the 2020 task's image sets from the official archives"),
     "package": ("camo.verbs.package", "build the archive of a 2020 run from its filtered images, or check one"),
-    "export": ("camo.export.export", "write TorchScript, torch.export and ONNX files that run without this package"),
+    "export": ("camo.verbs.export", "write TorchScript, torch.export and ONNX files that run without this package"),
 }
 
 

@@ -3,10 +3,23 @@ import math
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from camo import CamoError
-from camo.filter.checkpoint import SHIPPED_FILTER, STATE_KEYS, load_filter, load_state, read_provenance, save_filter, save_state, sha256
+from camo.filter.checkpoint import (
+    FORMAT,
+    SHIPPED_FILTER,
+    STATE_KEYS,
+    content_hash,
+    load_filter,
+    load_state,
+    read_provenance,
+    save_filter,
+    save_state,
+)
+from camo.filter.generator import Filter
+from camo.filter.settings import CentreSettings, JNDSettings
 from camo.measure.metrics import psnr
 from camo.photos.images import jpeg_roundtrip, read, to_float, to_uint8
 from camo.quality import models
@@ -30,14 +43,25 @@ def test_shipped_filter_says_how_it_was_trained():
     assert SHIPPED_FILTER.stat().st_size < 10_000_000
 
 
+def header(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: json.loads(value) if key in {"arguments", "provenance"} else value for key, value in file.metadata().items()}
+
+
+def write(path, tensors, arguments, version):
+    """A checkpoint of a format, with a hash that fits; the first format has no version in its header."""
+    text = json.dumps(arguments)
+    stated = {"format": version} if version else {}
+    save_file(tensors, path, metadata={**stated, "arguments": text, "provenance": "{}", "sha256": content_hash(text, tensors, version)})
+
+
 def damaged(path, kind):
     tensors = {key: value.clone() for key, value in load_file(path).items()}  # load_file maps the file that is about to be damaged
-    arguments = {"width": 8, "depth": 1, "gain": 3.0, "working_area": 196608}
+    arguments = header(path)["arguments"]
 
     def save(tensors, arguments):
         """With the right hash, so that it is not what gives the damage away."""
-        text = json.dumps(arguments)
-        save_file(tensors, path, metadata={"arguments": text, "provenance": "{}", "sha256": sha256(text, tensors)})
+        write(path, tensors, arguments, FORMAT)
 
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:-50])
@@ -53,7 +77,15 @@ def damaged(path, kind):
     elif kind == "other shape":
         save(tensors, arguments | {"width": 16})
     elif kind == "unknown argument":
-        save(tensors, {"colour": 1})
+        save(tensors, arguments | {"colour": 1})
+    elif kind == "missing argument":
+        del arguments["chroma"]
+        save(tensors, arguments)
+    elif kind == "missing setting":
+        del arguments["jnd"]["flat"]
+        save(tensors, arguments)
+    elif kind == "other format":
+        write(path, tensors, arguments, "3")
     elif kind == "nan":
         tensors["unet.out.bias"][3] = float("nan")
         save(tensors, arguments)
@@ -64,6 +96,7 @@ def damaged(path, kind):
     [
         *(("truncated", "not a safetensors file"), ("empty", "not a safetensors file"), ("pickle", "not a safetensors file")),
         *(("no header", "no hash"), ("missing key", "Missing key"), ("other shape", "size mismatch"), ("unknown argument", "colour")),
+        *(("missing argument", "incomplete"), ("missing setting", "incomplete"), ("other format", "format 3, .*reads format 2: install a newer")),
         ("nan", r"unet\.out\.bias holds values that are not finite"),
     ],
 )
@@ -76,7 +109,42 @@ def test_damaged_checkpoint_is_one_clear_line(tmp_path, small_filter, kind, told
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("where", ["weight", "arguments", "hash"])
+def test_the_first_format_is_read_as_it_was(tmp_path, small_filter, photos):
+    path = tmp_path / "filter.safetensors"
+    save_filter(path, small_filter, {})
+    now = header(path)["arguments"]
+    old = {key: now[key] for key in ("width", "depth", "gain", "shaped", "working_area")}
+    write(path, {key: value.clone() for key, value in load_file(path).items()}, old, "")
+    assert "format" not in header(path)
+    loaded = load_filter(path)
+    assert loaded.arguments == now
+    assert torch.allclose(loaded(photos[:1]), small_filter(photos[:1]), atol=1e-4)
+    save_filter(path, loaded, read_provenance(path))
+    assert header(path)["format"] == FORMAT
+    assert load_filter(path).arguments == now
+
+
+def test_the_shipped_filter_states_its_format_and_all_settings():
+    stated = header(SHIPPED_FILTER)
+    assert stated["format"] == FORMAT
+    assert stated["arguments"] == load_filter().arguments
+    assert stated["arguments"]["jnd"] == {"darkest": 6.0, "flat": 0.12, "overlap": 0.3}
+    assert stated["arguments"]["centre"] == {"height": 384, "width": 512, "reduction": 2.0, "louder": 1.15, "fade": 16}
+
+
+def test_settings_are_stored_and_hashed(tmp_path):
+    settings = [{}, {"chroma": 0.2}, {"min_psnr": 42.0}, {"jnd": JNDSettings(flat=0.2)}, {"centre": CentreSettings(louder=1.3)}]
+    hashes = set()
+    for change in settings:
+        torch.manual_seed(0)
+        model = Filter(width=8, **change)
+        save_filter(tmp_path / "filter.safetensors", model, {})
+        assert load_filter(tmp_path / "filter.safetensors").arguments == model.arguments
+        hashes.add(header(tmp_path / "filter.safetensors")["sha256"])
+    assert len(hashes) == len(settings)
+
+
+@pytest.mark.parametrize("where", ["weight", "arguments", "format", "hash"])
 def test_one_changed_byte_is_one_clear_line(tmp_path, small_filter, where):
     path = tmp_path / "filter.safetensors"
     save_filter(path, small_filter, {})
@@ -85,6 +153,8 @@ def test_one_changed_byte_is_one_clear_line(tmp_path, small_filter, where):
         content[-2] ^= 1  # a small change of one number
     elif where == "arguments":  # 6.0 to 9.0, which would make another filter
         content[content.index(b"6.0", content.index(b"gain"))] = ord("9")
+    elif where == "format":  # the first one, which had no version: as if the settings were not stored
+        content[content.index(b'"format":') + 1] = ord("g")
     else:
         place = content.index(b'"sha256":"') + len(b'"sha256":"')
         content[place] = ord("a") if content[place] != ord("a") else ord("b")

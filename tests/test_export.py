@@ -10,23 +10,37 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 from camo import CamoError
 from camo.__main__ import main
-from camo.export import check, export
+from camo.export import check, checked, export, formats
 from camo.export.export import photo_like
 from camo.filter.checkpoint import load_filter, save_filter
+from camo.filter.full_size import FullSize
 from camo.filter.generator import Filter
+from camo.photos.images import to_float, to_uint8
 from camo.quality import models
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 
 NAMES = ["filter.onnx", "filter.pt2", "filter.ts"]
-# Smallest, thin, multiples of 16, odd, above the working area, and one whose reduced size comes out wrong in plain 32-bit arithmetic.
-SIZES = [(1, 16, 16), (2, 17, 200), (1, 384, 512), (3, 383, 511), (1, 427, 640), (1, 509, 684)]
+# Smallest, thin, multiples of 16, odd, above the working area, one whose reduced size comes out wrong in plain 32-bit arithmetic, the largest with
+# one pass, and large ones: the smallest, two in a batch, and one that is lower than the window of the second pass.
+SIZES = [
+    (1, 16, 16),
+    (2, 17, 200),
+    (1, 384, 512),
+    (3, 383, 511),
+    (1, 427, 640),
+    (1, 509, 684),
+    (1, 767, 1025),
+    (2, 768, 1024),
+    (1, 270, 3001),
+]
 
 
 def save_random_filter(path, seed):
@@ -54,15 +68,15 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cases(exported):
-    """Images of all sizes, a strength each, and what the eager filter makes of them."""
-    strengths = np.linspace(2.4, 0.9, len(SIZES)).round(1)
-    images = [photo_like(*size) for size in SIZES]
-    return [(image, float(strength), exported.eager(image, float(strength))) for image, strength in zip(images, strengths, strict=True)]
+    """Photos of all sizes as floats, a strength each, and the 8-bit pixels that infer.py's ``FullSize`` makes of them."""
+    strengths = np.linspace(2.4, 0.9, len(SIZES)).round(1).tolist()
+    photos, full_size = [to_uint8(photo_like(*size)) for size in SIZES], FullSize(exported.eager)
+    return [(to_float(photo), strength, full_size(photo, strength)) for photo, strength in zip(photos, strengths, strict=True)]
 
 
 def assert_close(filtered, expected):
     assert filtered.shape == expected.shape
-    assert (filtered - expected).abs().max() <= 1 / 255
+    assert (to_uint8(filtered).int() - expected.int()).abs().max() <= 1
 
 
 def check_provenance(text, exported):
@@ -81,9 +95,20 @@ def test_writes_three_files_and_says_how_close_they_are(exported):
 
 def test_the_residual_of_the_tests_is_visible(exported, cases):
     for image, _, expected in cases:  # by eight times what files may differ: otherwise one that does nothing would pass
-        assert (expected - image).abs().max() > 8 / 255
+        assert (to_float(expected) - image).abs().max() > 8 / 255
     for case in export.filter_cases(exported.eager):
-        assert (case["expected"] - case["image"]).abs().max() > 4 * export.FILTER_TOLERANCE
+        assert (to_float(case["expected"]) - case["image"]).abs().max() > 4 * export.FILTER_TOLERANCE
+
+
+def test_the_second_pass_over_large_photos_is_in_the_cases(exported, cases):
+    large = [case for case in cases if case[0].shape[-2] * case[0].shape[-1] >= 1024 * 768]
+    assert len(large) == 2
+    for image, strength, expected in [
+        *large,
+        *((case["image"], case["strength"], case["expected"]) for case in export.filter_cases(exported.eager)[-1:]),
+    ]:
+        single = to_uint8(exported.eager(image, float(strength)))
+        assert (single.int() - expected.int()).abs().max() > 3  # a file of a single pass would not agree
 
 
 def test_torchscript_takes_any_image_and_strength(exported, cases):
@@ -109,6 +134,9 @@ def test_onnx_takes_any_image_and_strength(exported, cases):
     for image, strength, expected in cases:
         (filtered,) = session.run(["filtered"], {"image": image.numpy(), "strength": np.array(strength, np.float32)})
         assert_close(torch.from_numpy(filtered), expected)
+    model = onnx.load(exported.folder / "filter.onnx")
+    assert model.ir_version == 9  # onnxruntime 1.17 refuses a newer one, and opsets above 20
+    assert {opset.domain: opset.version for opset in model.opset_import}[""] <= 20
     check_provenance(session.get_modelmeta().custom_metadata_map["provenance"], exported)
 
 
@@ -117,30 +145,31 @@ def test_existing_files_are_kept_unless_told_otherwise(exported, tmp_path, capsy
     assert main(["export", "--checkpoint", str(exported.checkpoint), "--out", str(tmp_path)]) == 1
     assert "filter.pt2 exists; --overwrite" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
-    export.claim([tmp_path / "filter.pt2"], overwrite=True)
+    checked.claim([tmp_path / "filter.pt2"], overwrite=True)
 
 
 def test_a_file_that_differs_is_not_kept(exported, tmp_path):
     save_random_filter(tmp_path / "other.safetensors", seed=1)
-    other = export.torchscript(load_filter(tmp_path / "other.safetensors"), {})
+    other = formats.torchscript(load_filter(tmp_path / "other.safetensors"), {})
     (tmp_path / "filter.ts").write_text("the old one")
     with pytest.raises(CamoError, match=r"filter\.ts: 0\.\d+ from the eager model"):
-        export.write(tmp_path / "filter.ts", other, export.filter_cases(exported.eager), export.FILTER_TOLERANCE)
+        checked.write(tmp_path / "filter.ts", other, export.filter_cases(exported.eager), export.FILTER_TOLERANCE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["filter.ts", "other.safetensors"]
     assert (tmp_path / "filter.ts").read_text() == "the old one"
 
 
 def test_nan_is_a_difference(exported, tmp_path):
     good, bad = export.filter_cases(exported.eager)[:2]
+    bad["expected"] = to_float(bad["expected"])
     bad["expected"][..., 0, 0] = torch.nan
     with pytest.raises(CamoError, match="nan from the eager model"):
-        export.write(tmp_path / "filter.ts", (exported.folder / "filter.ts").read_bytes(), [bad, good], export.FILTER_TOLERANCE)
+        checked.write(tmp_path / "filter.ts", (exported.folder / "filter.ts").read_bytes(), [bad, good], export.FILTER_TOLERANCE)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_does_not_run_is_not_kept(tmp_path):
     with pytest.raises(CamoError, match=r"^filter\.onnx: does not run without this package") as error:
-        export.write(tmp_path / "filter.onnx", b"not a model", [], export.FILTER_TOLERANCE)
+        checked.write(tmp_path / "filter.onnx", b"not a model", [], export.FILTER_TOLERANCE)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -149,6 +178,13 @@ def test_another_shape_is_an_error():
     case = {"image": np.zeros((1, 3, 20, 20)), "expected": np.zeros((1, 3, 20, 20))}
     with pytest.raises(ValueError, match=r"\(1, 3, 20, 20\) gave \(1, 3, 20, 19\)"):
         check.difference(lambda inputs: inputs["image"][..., 1:], case)
+
+
+@pytest.mark.parametrize(("output", "apart"), [(0.5, 0), (0.5019, 0), (0.504, 1), (0.498, 1), (0.51, 2), (np.nan, np.nan)])
+def test_8_bit_pixels_are_compared_after_rounding(output, apart):
+    case = {"image": np.zeros((1, 3, 4, 4)), "expected": np.full((1, 3, 4, 4), 128, np.uint8)}
+    found = check.difference(lambda inputs: np.full((1, 3, 4, 4), output, np.float32), case)
+    assert found == pytest.approx(apart / 255, nan_ok=True)
 
 
 def test_the_check_cannot_import_camo(monkeypatch, tmp_path):

@@ -1,10 +1,17 @@
 """Large photos are worked on in strips, get a second residual in the centre, and nothing else changes."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 
+from camo.filter.checkpoint import load_filter
 from camo.filter.full_size import FullSize
-from camo.photos.images import to_float, to_uint8
+from camo.filter.generator import Filter
+from camo.filter.settings import CentreSettings
+from camo.filter.two_pass import TwoPass
+from camo.photos.images import read, to_float, to_uint8
 
 
 @pytest.fixture
@@ -71,33 +78,57 @@ def test_a_batch_of_large_photos_gives_what_each_gives_alone(full_size):
     assert torch.equal(full_size(pixels), torch.cat([full_size(photo[None]) for photo in pixels]))
 
 
-def test_a_batch_is_used_only_where_it_gives_the_same_floats():
-    calls = []
-
-    def steady(original, strength):
-        calls.append(len(original))
-        return original * strength
-
-    def unsteady(original, strength):
-        return steady(original, strength) + (len(original) > 1) * 1e-7
-
-    original = torch.full((3, 3, 16, 16), 0.5)
-    full_size = FullSize(steady)
-    for _ in range(2):
-        assert torch.equal(full_size._alike(original, 0.5), original * 0.5)
-    assert calls == [1, 1, 1, 3, 3]
-    calls.clear()
-    full_size = FullSize(unsteady)
-    for _ in range(2):
-        assert torch.equal(full_size._alike(original, 0.5), original * 0.5)
-    assert calls == [1, 1, 1, 3, 1, 1, 1]
+def test_the_network_sees_whole_batches(full_size, small_filter):
+    batches = []
+    small_filter.unet.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
+    for count in (4, 4, 3):
+        full_size(noise(32, 48).repeat(count, 1, 1, 1))
+    assert batches == [4, 4, 3]
 
 
-def test_bf16_is_near_float32(full_size, small_filter, photos):
-    pixels = to_uint8(photos[:1])
-    plain = full_size(pixels).int()
-    mixed = FullSize(small_filter, bf16=True)(pixels).int()
-    assert 0 < (mixed - plain).abs().float().mean() < 0.1 * (plain - pixels.int()).abs().float().mean()
+def test_photos_in_a_batch_differ_from_single_ones_by_one_step_in_few_values():
+    pixels = torch.stack(
+        [read(file).pixels[:, 100:228, 100:260] for file in sorted((Path(__file__).parent.parent / "data" / "sample" / "test").glob("*.jpg"))[:4]]
+    )
+    full_size = FullSize(load_filter())
+    together, alone = full_size(pixels).int(), torch.cat([full_size(photo[None]) for photo in pixels]).int()
+    assert (together - alone).abs().max() <= 1
+    assert (together != alone).float().mean() < 1e-4
+    assert (together != pixels).float().mean() > 0.1
+
+
+def test_bf16_is_near_float32_and_leaves_the_filter_as_it_was(full_size, small_filter, photos):
+    pixels = to_uint8(photos[:1, :, :128, :160])
+    plain = full_size(pixels)
+    mixed = FullSize(small_filter, bf16=True)(pixels)
+    assert 0 < (mixed.int() - plain.int()).abs().float().mean() < 0.1 * (plain.int() - pixels.int()).abs().float().mean()
+    assert torch.equal(FullSize(small_filter)(pixels), plain)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(48, 64), (901, 1203), (301, 3001)])
+def test_both_passes_on_floats_are_those_on_pixels(full_size, small_filter, size):
+    pixels = noise(*size, 0, 1)
+    at_once, in_strips = to_uint8(TwoPass(small_filter)(to_float(pixels), 0.7)), full_size(pixels, 0.7)
+    assert (at_once.int() - in_strips.int()).abs().max() <= 1
+    assert (at_once != in_strips).float().mean() < 0.01
+    assert (at_once != pixels).float().mean() > 0.1
+
+
+@pytest.mark.parametrize("change", [{"height": 100}, {"width": 100}, {"reduction": 3.0}, {"louder": 2.0}, {"fade": 90}], ids=str)
+def test_each_setting_of_the_second_pass_changes_large_photos_alone(small_filter, change):
+    arguments = {"width": 8, "working_area": 4096}
+    one, other = (
+        Filter(**arguments, centre=settings).eval()
+        for settings in (CentreSettings(200, 200), CentreSettings(**{"height": 200, "width": 200} | change))
+    )
+    for model in (one, other):
+        model.load_state_dict(small_filter.state_dict())
+    small, large = noise(48, 64), noise(140, 150)
+    if "height" in change or "width" in change:
+        large = noise(240, 230)
+    assert torch.equal(FullSize(one)(small), FullSize(other)(small))
+    assert not torch.equal(FullSize(one)(large), FullSize(other)(large))
 
 
 def test_compiled_gives_the_same_for_any_size(full_size, small_filter, monkeypatch):
@@ -105,6 +136,8 @@ def test_compiled_gives_the_same_for_any_size(full_size, small_filter, monkeypat
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compile_(self, backend="aot_eager", **options))  # seconds, not minutes
     sizes = [(48, 64), (61, 83)]
     plain = [full_size(noise(*size)).int() for size in sizes]
+    before = copy.copy(small_filter.unet.__dict__)
     compiled = FullSize(small_filter, compiled=True)
+    assert small_filter.unet.__dict__ == before
     for size, expected in zip(sizes, plain, strict=True):
         assert (compiled(noise(*size)).int() - expected).abs().max() <= 1

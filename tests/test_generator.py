@@ -3,6 +3,7 @@ import torch
 
 from camo.filter.generator import Filter
 from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.settings import CentreSettings, JNDSettings
 from camo.filter.trunk import Bottleneck, Trunk
 from camo.measure.metrics import psnr
 from camo.quality.models import load_bundled
@@ -27,7 +28,7 @@ def test_residual_is_bounded_by_the_jnd(small_filter, photos):
     luma, red = (residual := small_filter(middle) - middle).mul(small_filter.jnd.luma).sum(1, keepdim=True), residual[:, :1]
     bound = small_filter.gain * small_filter.jnd(middle)
     assert (luma.abs() <= bound + 1e-5).all()
-    assert ((red - luma).abs() <= 1.402 * small_filter.CHROMA * bound + 1e-5).all()
+    assert ((red - luma).abs() <= 1.402 * small_filter.arguments["chroma"] * bound + 1e-5).all()
     assert (red - luma).abs().max() > 0.1 * bound.max()
 
 
@@ -55,6 +56,31 @@ def test_a_trained_filter_that_is_quiet_enough_is_left_as_it_is(small_filter, ph
 def test_sizes_that_make_no_filter_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name} {value}: should be a positive"):
         Filter(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        *((JNDSettings, "flat", 0.0), (JNDSettings, "darkest", float("nan")), (JNDSettings, "overlap", "0.3")),
+        *((CentreSettings, "height", 384.0), (CentreSettings, "fade", 0), (CentreSettings, "louder", True), (CentreSettings, "reduction", -2.0)),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, name, value):
+    with pytest.raises(ValueError, match=rf"{name} {value!r}: should be a positive"):
+        settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"chroma": 0.3}, {"min_psnr": 50.0}, {"jnd": JNDSettings(darkest=3.0)}, {"jnd": JNDSettings(flat=0.3)}, {"jnd": JNDSettings(overlap=0.9)}],
+    ids=str,
+)
+def test_each_setting_changes_what_the_filter_does(small_filter, photos, change):
+    other = Filter(width=8, depth=1, **change).eval()
+    other.load_state_dict(small_filter.state_dict())
+    assert other.arguments != small_filter.arguments
+    photo = photos[:1, :, :64, :96] / 2  # dark parts too
+    assert not torch.equal(other(photo), small_filter(photo))
 
 
 def test_unshaped_residual_is_bounded_everywhere_alike(photos):

@@ -1,9 +1,6 @@
-"""From a file's pixels to a file's pixels: photos of any size, large ones in strips, so that the memory stays bounded.
+"""From a file's pixels to a file's pixels: photos of any size, large ones in strips, so that the memory stays bounded."""
 
-The filter plans a large photo's residual on a reduced copy, as most scorers look at it. In a cut-out at full resolution that residual is smooth and
-does little. So the filter looks once more at the centre, as KonCept512 does, and adds a second residual there, of details so fine that they vanish
-when the whole is reduced: the two hardly meddle with each other.
-"""
+import copy
 
 import torch
 import torch.nn.functional as F
@@ -11,59 +8,47 @@ from torch import Tensor, nn
 
 from camo.filter.generator import Filter
 from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.two_pass import fade_in, least_large_area
 from camo.photos.images import to_float, to_uint8
 
 
 class FullSize(nn.Module):
-    """The filter, and for photos that it reduces by ``REDUCTION`` or more on each axis the filter on their centre 512x384 as well.
+    """The filter, and for large photos its second pass over their centre as well (``camo.filter.two_pass``), on 8-bit pixels.
 
-    Shape: (B, 3, H, W) uint8 RGB on the CPU, sides of 16 px or more -> the same. Each photo gets the same bytes, whatever else is in the batch.
+    Photos that are not large go through the network as one batch; large ones one by one, in strips. Convolutions may add up in another order for
+    another batch size, and a last bit can turn a rounding: BATCHDIFFERENCE
+
+    Shape: (B, 3, H, W) uint8 RGB on the CPU, sides of 16 px or more -> the same.
 
     Args:
-        photo_filter: in eval mode, on any device.
-        bf16: run its U-Net in mixed precision.
-        compiled: compile its U-Net, for any size; takes 20 seconds or more at first.
+        photo_filter: in eval mode, on any device. It is not altered; ``bf16`` and ``compiled`` work on a copy.
+        bf16: run the U-Net in mixed precision.
+        compiled: compile the U-Net, for any size; takes 20 seconds or more at first.
     """
 
-    HEIGHT, WIDTH = 384, 512  # px, KonCept512's window
-    REDUCTION = 2.0  # below it both residuals would lie in the same details
-    LOUDER = 1.15  # strength of the first residual there: reducing the photo takes some of it away (chosen on validation photos)
-    FADE = 16  # px at the window's border over which the second residual comes in, so that there is no seam
-    STRIP = 2**19  # px that are worked on at once
+    STRIP = 2**19  # px that are worked on at once; no setting, since it decides memory and speed only
 
     def __init__(self, photo_filter: Filter, bf16: bool = False, compiled: bool = False) -> None:
         super().__init__()
-        self.filter = photo_filter
+        self.filter = copy.deepcopy(photo_filter) if bf16 or compiled else photo_filter
+        self.centre, self.least_area = photo_filter.centre, least_large_area(photo_filter)
+        unet = self.filter.unet
         if bf16:  # the U-Net alone: a step of 8 bits is finer than bf16
             autocast = torch.autocast(photo_filter.jnd.luma.device.type, torch.bfloat16)
-            photo_filter.unet.forward = autocast(photo_filter.unet.forward)
+            unet.forward = autocast(unet.forward)  # type: ignore[method-assign]
         if compiled:
-            photo_filter.unet.compile(dynamic=True)
-        self._exact: dict[torch.Size, bool] = {}
+            unet.compile(dynamic=True)
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` as for the filter."""
         height, width = pixels.shape[-2:]
-        if height * width < self.REDUCTION**2 * self.filter.working_area:
-            return to_uint8(self._alike(self._to_float(pixels), strength)).cpu()
+        if height * width < self.least_area:
+            return to_uint8(self.filter(self._to_float(pixels), strength)).cpu()
         result = torch.empty_like(pixels)
         for photo, filtered in zip(pixels, result, strict=True):
             self._in_strips(photo, strength, filtered)
         return result
-
-    def _alike(self, original: Tensor, strength: float) -> Tensor:
-        """Filter (B, 3, H, W) with the same floats for any B.
-
-        Convolutions may add up in another order for another B, and a last bit can turn a byte: so photos pass one by one until a batch of the
-        same shape was seen to give equal floats on this device; ``_exact`` remembers the shapes that did, and those that did not.
-        """
-        if self._exact.get(original.shape):
-            return self.filter(original, strength)
-        alone = torch.cat([self.filter(photo, strength) for photo in original.split(1)])
-        if len(original) > 1 and original.shape not in self._exact:
-            self._exact[original.shape] = torch.equal(self.filter(original, strength), alone)
-        return alone
 
     def _in_strips(self, photo: Tensor, strength: float, filtered: Tensor) -> None:
         """Filter one large photo, (3, H, W) uint8, into ``filtered``: the filter's own sums, a few rows at a time."""
@@ -77,7 +62,7 @@ class FullSize(nn.Module):
         rows, columns, second = self._centre(photo, strength)
         for strip, residual in zip(strips, residuals, strict=True):
             held = self.filter.hold(residual.float(), ceiling)[0]
-            image = self._to_float(photo[:, strip]).add_(held.mul_(self.LOUDER * strength))
+            image = self._to_float(photo[:, strip]).add_(held.mul_(self.centre.louder * strength))
             top, bottom = max(rows.start, strip.start), min(rows.stop, strip.stop)
             if top < bottom:
                 image[:, top - strip.start : bottom - strip.start, columns] += second[:, top - rows.start : bottom - rows.start]
@@ -106,12 +91,13 @@ class FullSize(nn.Module):
 
     def _centre(self, photo: Tensor, strength: float) -> tuple[slice, slice, Tensor]:
         """The window's rows and columns, and the second residual there, (3, rows, columns)."""
-        top, left = (max(0, side - window) // 2 for side, window in zip(photo.shape[-2:], (self.HEIGHT, self.WIDTH), strict=True))
-        rows, columns = slice(top, min(top + self.HEIGHT, photo.shape[-2])), slice(left, min(left + self.WIDTH, photo.shape[-1]))
+        top, left = (max(0, side - window) // 2 for side, window in zip(photo.shape[-2:], (self.centre.height, self.centre.width), strict=True))
+        rows = slice(top, min(top + self.centre.height, photo.shape[-2]))
+        columns = slice(left, min(left + self.centre.width, photo.shape[-1]))
         original = self._to_float(photo[None, :, rows, columns])
         residual = (self.filter(original, strength) - original)[0]
         return rows, columns, residual * self._fade(residual.shape[-2]).outer(self._fade(residual.shape[-1])).to(residual)
 
     def _fade(self, length: int) -> Tensor:
-        """Weights along a side of the window: 1, falling to 0 at both ends. Shape: (length,)."""
-        return (torch.linspace(0, length - 1, length) + 0.5).minimum(length - 0.5 - torch.arange(length)).div(self.FADE).clamp(max=1)
+        """Weights along a side of the window. Shape: (length,)."""
+        return fade_in(torch.arange(length, dtype=torch.float32), length, self.centre.fade)

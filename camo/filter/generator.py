@@ -6,13 +6,15 @@ TrustMark, 2023, and VideoSeal, 2024, do).
 """
 
 import math
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.settings import CentreSettings, JNDSettings, require_positive
 from camo.filter.trunk import Trunk
 from camo.photos.working_size import working_size
 
@@ -129,8 +131,8 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
-    Once trained (in eval mode), the loudest pixels of a residual of more than ``LOUDEST`` are held down to one ceiling, so that at strength 1 no
-    photo falls below that PSNR; flat grounds, which do most for the least, keep theirs. In training, where everything begins loud, it is free.
+    Once trained (in eval mode), the loudest pixels of a residual that would take a photo below ``min_psnr`` are held down to one ceiling, so that at
+    strength 1 no photo falls below it; flat grounds, which do most for the least, keep theirs. In training, where everything begins loud, it is free.
 
     The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
     are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
@@ -143,29 +145,62 @@ class Filter(nn.Module):
         gain: the largest residual in luma, as a multiple of the JND; of each RGB channel, in units of 1/255, if not shaped.
         shaped: by the JND map; if not, the U-Net's channels are RGB and every pixel may change alike, as in generators without a model of the eye.
         working_area: pixels of area above which the U-Net sees a reduced copy.
+        chroma: the largest residual in Cb and in Cr, as a part of luma's.
+        min_psnr: dB; the limit described above, for a filter that is shaped.
+        jnd: settings of the JND map.
+        centre: settings of the second pass over large photos. This module makes the first pass only; ``TwoPass`` and ``FullSize`` make both.
 
-    Raises ValueError for a size or a gain that is no positive, finite number.
+    Raises ValueError for an argument that is not a positive, finite number, or not a whole one where it is an int.
     """
 
-    CHROMA: Final = 0.1
-    LOUDEST: Final = 10 ** (-39.2 / 20)  # root mean square of the residual, a PSNR of 39.2 dB
-    NEWTON_STEPS: Final = 8  # a hundredth of a dB from the limit, on photos
+    NEWTON_STEPS: Final = 8  # no setting: the limit is what is computed, and this many steps come within a hundredth of a dB of it on photos
 
-    def __init__(self, width: int = 48, depth: int = 1, gain: float = 6.0, shaped: bool = True, working_area: int = 512 * 384) -> None:
+    colours: Tensor
+
+    def __init__(
+        self,
+        width: int = 48,
+        depth: int = 1,
+        gain: float = 6.0,
+        shaped: bool = True,
+        working_area: int = 512 * 384,
+        chroma: float = 0.1,
+        min_psnr: float = 39.2,
+        jnd: JNDSettings = JNDSettings(),  # noqa: B008 (it is frozen)
+        centre: CentreSettings = CentreSettings(),  # noqa: B008
+    ) -> None:
         super().__init__()
-        for name, value, kind in (("width", width, int), ("depth", depth, int), ("gain", gain, int | float), ("working_area", working_area, int)):
-            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:  # NaN too
-                raise ValueError(f"{name} {value!r}: should be a positive {'number' if name == 'gain' else 'whole number'}")
-        # to build it again from a checkpoint
-        self.arguments = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
-        self.gain, self.shaped, self.working_area = gain, shaped, working_area
+        for name, whole_number in (("width", width), ("depth", depth), ("working_area", working_area)):
+            require_positive(name, whole_number, whole=True)
+        for name, number in (("gain", gain), ("chroma", chroma), ("min_psnr", min_psnr)):
+            require_positive(name, number)
+        if not isinstance(shaped, bool):
+            raise ValueError(f"shaped {shaped!r}: should be true or false")
+        sizes = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
+        # JSON-able, for a checkpoint; ``from_arguments`` builds the filter again
+        self.arguments: dict[str, Any] = {**sizes, "chroma": chroma, "min_psnr": min_psnr, "jnd": asdict(jnd), "centre": asdict(centre)}
+        self.gain, self.shaped, self.working_area, self.centre = gain, shaped, working_area, centre
+        self.loudest = 10 ** (-min_psnr / 20)  # root mean square of the residual
         self.unet = UNet(width, depth)
-        self.jnd = JustNoticeableDifference()
-        colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, self.CHROMA, self.CHROMA])
+        self.jnd = JustNoticeableDifference(jnd)
+        colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, chroma, chroma])
         self.register_buffer("colours", colours[:, :, None, None], persistent=False)  # YCbCr to RGB
+
+    @staticmethod
+    def from_arguments(arguments: dict[str, Any]) -> "Filter":
+        """A filter, its weights random, of another one's ``arguments``. Raises TypeError or ValueError where these are not complete and right."""
+        groups = {"jnd": JNDSettings, "centre": CentreSettings}
+        model = Filter(**{name: groups[name](**value) if name in groups else value for name, value in arguments.items()})
+        if model.arguments != arguments:  # defaults of today must not stand in for what is missing
+            raise ValueError("incomplete arguments")
+        return model
 
     def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
+        return (original + strength * self.whole_residual(original)).clamp(0, 1)
+
+    def whole_residual(self, original: Tensor) -> Tensor:
+        """What is added to the photos at strength 1. Shape: (B, 3, H, W) -> the same."""
         height, width = original.shape[-2], original.shape[-1]
         size = self.working_size(height, width)
         working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
@@ -173,7 +208,7 @@ class Filter(nn.Module):
         residual = self.residual(plan, original)
         if not self.training:
             residual = self.hold(residual, self.ceiling([residual]))
-        return (original + strength * residual).clamp(0, 1)
+        return residual
 
     def working_size(self, height: int, width: int) -> list[int]:
         """Height and width at which the U-Net looks at a photo of these."""
@@ -189,14 +224,14 @@ class Filter(nn.Module):
         return plan * self.jnd(original) if self.shaped else plan / 255
 
     def ceiling(self, residuals: list[Tensor]) -> Tensor:
-        """The power (square, mean over RGB) to which the loudest pixels are held so that the mean is at most that of ``LOUDEST``.
+        """The power (square, mean over RGB) to which the loudest pixels are held so that the mean is at most that of ``min_psnr``.
 
         The mean power under a ceiling is a concave function of it, so Newton's method comes to the right one from below, never past it; where all is
         quiet enough it leaves for more than any pixel has. A filter that is not shaped has none: its bound is all that holds it.
 
         Shape: a residual cut into strips, each (B, 3, rows, W) -> (B, 1, 1, 1) float.
         """
-        limit = self.LOUDEST**2
+        limit = self.loudest**2
         powers = [power_of(residual) for residual in residuals]
         ceiling = torch.full_like(powers[0][:, :, :1, :1], limit if self.shaped else math.inf)
         for _ in range(self.NEWTON_STEPS):

@@ -11,20 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from camo.filter.settings import JNDSettings
+
 
 class JustNoticeableDifference(nn.Module):
     """JND of each pixel's luminance.
 
     Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 1, H, W) in the same unit, about 0.0014 (flat mid-grey) to 0.1 (busy texture).
+
+    Args:
+        settings: where the map departs from the published models.
     """
 
-    DARKEST: Final = 6.0  # of 255; the model allows 20 in the dark, measured on tubes; screens of today show more there
-    FLAT: Final = 0.12  # of the adaptation; the model is for noise, and a pattern is seen sooner on a flat ground
-    REACH: Final = 2  # px, of a pixel's neighbourhood to each side
-    OVERLAP: Final = 0.3  # of the lesser effect, which both would count
+    REACH: Final = 2  # px to each side that a pixel's value depends on: half of the 5x5 kernel below
 
-    def __init__(self) -> None:
+    luma: Tensor
+    background: Tensor
+    gradients: Tensor
+
+    def __init__(self, settings: JNDSettings = JNDSettings()) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
+        self.darkest, self.flat, self.overlap = settings.darkest, settings.flat, settings.overlap  # TorchScript knows numbers only
         background = torch.tensor([[1, 1, 1, 1, 1], [1, 2, 2, 2, 1], [1, 2, 0, 2, 1], [1, 2, 2, 2, 1], [1, 1, 1, 1, 1]]) / 32
         sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
         self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1), persistent=False)
@@ -35,8 +42,8 @@ class JustNoticeableDifference(nn.Module):
         """The map of an image; gradients do not flow through it."""
         luminance = 255 * (image.detach().float() * self.luma).sum(1, keepdim=True)
         mean = F.conv2d(F.pad(luminance, [self.REACH] * 4, mode="replicate"), self.background)
-        adaptation = self.FLAT * (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.DARKEST)
+        adaptation = self.flat * (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.darkest)
         slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), self.gradients)
         contrast = slopes.square().sum(1, keepdim=True).sqrt()
         masking = 0.115 * 16 * contrast.pow(2.4) / (contrast.square() + 26**2)
-        return (adaptation + masking - self.OVERLAP * torch.minimum(adaptation, masking)) / 255
+        return (adaptation + masking - self.overlap * torch.minimum(adaptation, masking)) / 255

@@ -1,0 +1,30 @@
+"""The verb ``export``: the filter, or a quality model, as files that run without this package."""
+
+import argparse
+from pathlib import Path
+
+from camo import CamoError
+from camo.export.export import export_biqa, export_filter
+from camo.filter.checkpoint import SHIPPED_FILTER
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--what", choices=("filter", "biqa"), default="filter", help="the filter, or a quality model (default: filter)")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter to export (default: the shipped one)")
+    parser.add_argument("--biqa", metavar="SPEC", help="the quality model to export, bundled or koncept512[:FILE] (default: bundled)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export; return 0. Raises CamoError like ``export_filter`` and ``export_biqa``."""
+    if args.what == "filter":
+        if args.biqa is not None:
+            raise CamoError(f"--biqa {args.biqa} goes with --what biqa")
+        export_filter(args.checkpoint or SHIPPED_FILTER, args.out, args.overwrite)
+    else:
+        if args.checkpoint is not None:
+            raise CamoError(f"--checkpoint {args.checkpoint} goes with --what filter")
+        export_biqa(args.biqa or "bundled", args.out, args.overwrite)
+    return 0
