@@ -26,7 +26,7 @@ def seconds_each(model: torch.nn.Module, image: torch.Tensor, repeats: int) -> l
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
     parser.add_argument("--threads", type=int, default=2)

@@ -8,7 +8,7 @@ from benchmarks.common import add_device, make_photos, run_infer, tell
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", nargs="+", type=float, default=[1, 12, 24, 100], help="(default: 1 12 24 100), in 4:3")
     parser.add_argument("--count", type=int, default=1, help="photos of each size in one run; several wait for each other in memory (default: 1)")

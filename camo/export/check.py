@@ -17,7 +17,7 @@ def main(file: Path, cases: Path) -> None:
 
     Raises whatever the file's runtime raises, and ValueError for an output of another shape.
     """
-    sys.modules["camo"] = None  # from here on, importing the package or a part of it fails
+    sys.modules["camo"] = None  # type: ignore[assignment]  # from here on, importing the package or a part of it fails
     run = load(file)
     print(np.max([difference(run, case) for case in read_cases(cases)]))
 

@@ -51,7 +51,7 @@ def largest_difference(path: Path, cases: Sequence[Case]) -> float:
     """
     arrays = {f"{number}.{name}": tensor.numpy() for number, case in enumerate(cases) for name, tensor in case.items()}
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "cases.npz", **arrays)
+        np.savez(Path(folder) / "cases.npz", **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
         # -P and another folder to start in: camo is not found by accident, and none of its modules hides one of the same name.
         command = [sys.executable, "-P", check.__file__, str(path.absolute()), "cases.npz"]
         process = subprocess.run(command, cwd=folder, capture_output=True, text=True)

@@ -56,6 +56,7 @@ def onnx(program: ExportedProgram, inputs: Sequence[str], output: str, provenanc
         dynamo=True,
         verbose=False,
     )
+    assert converted is not None  # as with dynamo and without a file
     converted.model.metadata_props["provenance"] = json.dumps(provenance)
     converted.model.ir_version = IR_VERSION
     return converted.model_proto.SerializeToString()

@@ -68,7 +68,7 @@ def load_filter(path: Path = SHIPPED_FILTER, device: torch.device | str = "cpu")
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CamoError(f"{path}: not a filter checkpoint of this version ({' '.join(str(error).split())[:160]})") from error
     require_finite(path, tensors)
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
 def read_provenance(path: Path = SHIPPED_FILTER) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class Block(nn.Module):
         self.norm = PixelNorm(width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's output to its input."""
@@ -62,12 +62,12 @@ class Context(nn.Module):
         return x + self.linear(statistics)[:, :, None, None]
 
 
-def opaque(size: int) -> int:
+def opaque(size: int | torch.SymInt) -> int:
     """A size that torch.export carries as a number of its own.
 
     As an expression of the photo's size it would grow with every stride, forwards and backwards, and a filter of 6 MB take half a minute to load.
     """
-    number = torch.tensor(size).item()
+    number: Any = torch.tensor(size).item()  # a SymInt, while exporting
     torch._check(number >= 1)
     return number
 

@@ -1,6 +1,6 @@
 """The frozen part of the U-Net: the first stages of a network that judges quality, forwards, and backwards as its gradient would pass."""
 
-from typing import Final
+from typing import Any, Final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Bottleneck(nn.Module):
         self.depthwise = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
         self.project = nn.Conv2d(wide, channels, 1)
         self.halves_first, self.halves = expand.stride[0] == 2, stride == 2
-        self.first_padding, self.padding = expand.padding[0], kernel // 2
+        self.first_padding, self.padding = int(expand.padding[0]), kernel // 2
         self.skip = stride == 1 and expand.in_channels == channels
 
     def forward(self, x: Tensor, gates: list[Tensor]) -> Tensor:
@@ -109,7 +109,8 @@ class Trunk(nn.Module):
 
     def copy_from(self, network: nn.Module) -> None:
         """Take over the weights of timm's whole EfficientNet-Lite0, folded. Raises ValueError or RuntimeError for another network."""
-        first, *stages = network.blocks[:5]
+        blocks: Any = network.blocks
+        first, *stages = blocks[:5]
         convolutions = [network.conv_stem, first[0].conv_dw, first[0].conv_pw]
         for block in (block for stage in stages for block in stage):
             convolutions += [block.conv_pw, block.conv_dw, block.conv_pwl]

@@ -6,6 +6,7 @@ when the whole is reduced: the two hardly meddle with each other.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +70,11 @@ class TwoPass(nn.Module):
     def window(self, height: int, width: int) -> tuple[int, int, int]:
         """Whether a photo is large, 1 or 0, and its window's height and width, without a branch on the size except in TorchScript."""
         if torch.jit.is_scripting():
-            large = min(1, height * width // self.least_area)
-            return large, min(self.height, height), min(self.width, width)
+            return min(1, height * width // self.least_area), min(self.height, height), min(self.width, width)
         else:
-            large = torch.sym_min(1, height * width // self.least_area)
-            rows = self.smallest + large * (torch.sym_min(self.height, height) - self.smallest)
-            columns = self.smallest + large * (torch.sym_min(self.width, width) - self.smallest)
+            large: Any = torch.sym_min(1, height * width // self.least_area)
+            rows: Any = self.smallest + large * (torch.sym_min(self.height, height) - self.smallest)
+            columns: Any = self.smallest + large * (torch.sym_min(self.width, width) - self.smallest)
             if torch.compiler.is_exporting():
                 rows, columns = opaque(rows), opaque(columns)
             return large, rows, columns
