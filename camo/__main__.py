@@ -22,7 +22,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 interrupted."""
+    """Run one verb and return its exit status: 0 done, 1 a fault, reported in one line, 2 wrong usage, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     overview = argparse.ArgumentParser(
         prog="python -m camo",
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     overview.add_argument("--version", action="version", version=f"camo {__version__}")
     overview.add_argument("verb", choices=VERBS, metavar="VERB", help="see below; python -m camo VERB --help for its options")
     verb = overview.parse_args(argv[:1]).verb
-    module = importlib.import_module(VERBS[verb][0])  # only the verb's own imports are paid for
+    module = importlib.import_module(VERBS[verb][0])  # so that a verb does not wait for the imports of the others
     parser = argparse.ArgumentParser(prog=f"python -m camo {verb}", description=VERBS[verb][1])
     module.add_arguments(parser)
     args = parser.parse_args(argv[1:])
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would fail and tell of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would fail and say so
         return 1
     except OSError as error:
         place = f"{str(error.filename)!r}: " if error.filename else ""

@@ -263,13 +263,13 @@ def test_faults_are_one_line(words, told, capsys):
 
 
 @pytest.mark.parametrize(("flag", "read"), [("--csv", lambda text: list(csv.DictReader(text.splitlines()))), ("--json", json.loads)])
-def test_a_dash_is_the_standard_output(folder, capsys, monkeypatch, flag, read):
+def test_a_dash_is_the_standard_output(folder, capsysbinary, monkeypatch, flag, read):
     monkeypatch.chdir(folder)
     shutil.copy(next(folder.glob("*.jpg")), b"\xff.jpg".decode(errors="surrogateescape"))
     assert main(["score", ".", flag, "-"]) == 0
-    told = capsys.readouterr()
-    assert [Path(row["path"]).suffix for row in read(told.out)] == [".jpg"] * 3
-    header, *lines, summary = told.err.splitlines()
+    told = capsysbinary.readouterr()  # of bytes, which need not be Unicode
+    assert [Path(row["path"]).suffix for row in read(told.out.decode(errors="surrogateescape"))] == [".jpg"] * 3
+    header, *lines, summary = told.err.decode().splitlines()
     assert header.split() == ["bundled", "class", "photo"]
     assert len(lines) == 3
     assert summary.startswith("bundled: 3 photos, mean score ")
