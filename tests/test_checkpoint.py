@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from camo import CamoError
-from camo.filter.checkpoint import SHIPPED_FILTER, STATE_KEYS, load_filter, load_state, read_provenance, save_filter, save_state, sha256
+from camo.filter.checkpoint import SHIPPED_FILTER, load_filter, read_provenance, save_filter, sha256
 from camo.measure.metrics import psnr
 from camo.photos.images import jpeg_roundtrip, read, to_float, to_uint8
 from camo.quality import models
@@ -131,23 +131,3 @@ def test_the_shipped_filter_protects(cut):
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(CamoError, match=r"absent\.safetensors: no such checkpoint"):
         load_filter(tmp_path / "absent.safetensors")
-
-
-def test_training_state_round_trip_and_refusals(tmp_path):
-    path = tmp_path / "last.pt"
-    whole = dict.fromkeys(STATE_KEYS) | {"step": 3, "config": {"seed": 1}, "model": {"w": torch.ones(2)}}
-    save_state(path, **whole)
-    assert load_state(path)["step"] == 3
-    with pytest.raises(CamoError, match="nothing to resume from"):
-        load_state(tmp_path / "absent.pt")
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CamoError, match="cannot be resumed from"):
-        load_state(path)
-    for other in ([1], {"model": {}}, {"config": 5}):
-        torch.save(other, path)
-        with pytest.raises(CamoError, match=r"not the state of a training run$"):
-            load_state(path)
-    del whole["average"], whole["scaler"]
-    save_state(path, **whole)
-    with pytest.raises(CamoError, match=r"last\.pt: not the state of a training run of this version \(without average, scaler\)"):
-        load_state(path)

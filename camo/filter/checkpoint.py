@@ -1,7 +1,4 @@
-"""Filter checkpoints, in safetensors with the constructor's arguments, the provenance and a hash in the header, and the state of training runs.
-
-Nothing is unpickled.
-"""
+"""Filter checkpoints, in safetensors with the constructor's arguments, the provenance and a hash in the header. Nothing is unpickled."""
 
 import hashlib
 import json
@@ -18,7 +15,6 @@ from camo.photos.files import atomic_write
 from camo.quality.models import require_finite
 
 SHIPPED_FILTER = Path(__file__).resolve().parents[2] / "checkpoints" / "filter.safetensors"
-STATE_KEYS = {"step", "best", "weight", "config", "model", "average", "optimizer", "schedule", "scaler"}
 
 
 def save_filter(path: Path, model: Filter, provenance: dict[str, Any]) -> None:
@@ -66,27 +62,6 @@ def sha256(arguments: str, tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def save_state(path: Path, **state: Any) -> None:
-    """Write a training run's state, tensors and plain values, whole or not at all; its settings are in ``config``."""
-    with atomic_write(path, overwrite=True) as part:
-        torch.save(state, part)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote. Raises CamoError when it is missing, damaged or something else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CamoError(f"{path}: nothing to resume from") from None
-    except Exception as error:  # damaged files fail in any way
-        raise CamoError(f"{path}: cannot be resumed from ({str(error).splitlines()[0][:160]})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("config"), dict):
-        raise CamoError(f"{path}: not the state of a training run")
-    if missing := STATE_KEYS - state.keys():
-        raise CamoError(f"{path}: not the state of a training run of this version (without {', '.join(sorted(missing))})")
-    return state
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
