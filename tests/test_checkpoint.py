@@ -7,17 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from camo import CamoError
-from camo.filter.checkpoint import (
-    FORMAT,
-    SHIPPED_FILTER,
-    STATE_KEYS,
-    content_hash,
-    load_filter,
-    load_state,
-    read_provenance,
-    save_filter,
-    save_state,
-)
+from camo.filter.checkpoint import FORMAT, SHIPPED_FILTER, content_hash, load_filter, read_provenance, save_filter
 from camo.filter.generator import Filter
 from camo.filter.settings import CentreSettings, JNDSettings
 from camo.measure.metrics import psnr
@@ -201,23 +191,3 @@ def test_the_shipped_filter_protects(cut):
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(CamoError, match=r"absent\.safetensors: no such checkpoint"):
         load_filter(tmp_path / "absent.safetensors")
-
-
-def test_training_state_round_trip_and_refusals(tmp_path):
-    path = tmp_path / "last.pt"
-    whole = dict.fromkeys(STATE_KEYS) | {"step": 3, "config": {"seed": 1}, "model": {"w": torch.ones(2)}}
-    save_state(path, **whole)
-    assert load_state(path)["step"] == 3
-    with pytest.raises(CamoError, match="nothing to resume from"):
-        load_state(tmp_path / "absent.pt")
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CamoError, match="cannot be resumed from"):
-        load_state(path)
-    for other in ([1], {"model": {}}, {"config": 5}):
-        torch.save(other, path)
-        with pytest.raises(CamoError, match=r"not the state of a training run$"):
-            load_state(path)
-    del whole["average"], whole["scaler"]
-    save_state(path, **whole)
-    with pytest.raises(CamoError, match=r"last\.pt: not the state of a training run of this version \(without average, scaler\)"):
-        load_state(path)

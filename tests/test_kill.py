@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from camo.filter.checkpoint import load_state, save_filter
+from camo.filter.checkpoint import save_filter
+from camo.training.state import load_state
 
 ROOT = Path(__file__).parent.parent
 # A process that has imported everything but run nothing, and whose children do the work: a start then takes no seconds.

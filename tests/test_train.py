@@ -6,15 +6,21 @@ import socket
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import train
 from camo import CamoError
-from camo.filter.checkpoint import load_filter, load_state, read_provenance
+from camo.filter.checkpoint import load_filter, read_provenance
+from camo.filter.generator import Filter, UNet
 from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
+from camo.training.crops import crops_of_process
+from camo.training.precision import autocast_unet
+from camo.training.state import load_state
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,8 +75,8 @@ def test_resumed_equals_undisturbed_bit_for_bit(folder, tmp_path, monkeypatch, a
     train.train(config, tmp_path / "whole", cpu=True)
     save = train.save_state
 
-    def save_and_die(path, **state):
-        save(path, **state)
+    def save_and_die(path, parts, **values):
+        save(path, parts, **values)
         raise RuntimeError("power cut")
 
     monkeypatch.setattr(train, "save_state", save_and_die)
@@ -93,10 +99,10 @@ def test_a_stop_waits_for_the_steps_that_belong_together(folder, tmp_path, monke
     train.train(config, tmp_path / "whole", cpu=True)
     forward = train.Objective.forward
 
-    def forward_and_ask(self, original, filtered, step):
-        if step + 1 == asked:
+    def forward_and_ask(self, original, filtered):
+        if self.step + 1 == asked:
             os.kill(os.getpid(), signal.SIGINT)
-        return forward(self, original, filtered, step)
+        return forward(self, original, filtered)
 
     with monkeypatch.context() as patch:
         patch.setattr(train.Objective, "forward", forward_and_ask)
@@ -123,26 +129,144 @@ def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
     assert losses[-1] < losses[0] - 0.1
 
 
-class Broken(torch.nn.Module):
+class Fake(torch.nn.Module):
+    """A scorer that gives the mean of the photo, whatever it is, ``score`` points."""
+
+    def __init__(self, score, slope=1.0):
+        super().__init__()
+        self.score, self.slope = score, slope
+
     def forward(self, image):
-        return image.mean((1, 2, 3)) * float("nan")
+        mean = image.mean((1, 2, 3))
+        return self.score + self.slope * (mean - mean.detach())
+
+
+class FailsInTraining(Fake):
+    def forward(self, image):
+        return super().forward(image) * (float("nan") if torch.is_grad_enabled() else 1)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.models, "load", lambda spec, device: Broken())
+    monkeypatch.setattr(train.models, "load", lambda spec, device: FailsInTraining(60.0))
     with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, pixels \d"):
-        train.train(tiny(folder), tmp_path, cpu=True)
-
-
-class Blind(torch.nn.Module):
-    def forward(self, image):
-        return 50 + 0 * image.mean((1, 2, 3))
+        train.train(tiny(folder, biqa="fake"), tmp_path, cpu=True)
 
 
 def test_a_scorer_without_a_gradient_is_refused_before_the_first_step(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.models, "load", lambda spec, device: Blind())
+    monkeypatch.setattr(train.models, "load", lambda spec, device: Fake(60.0, slope=0.0))
     with pytest.raises(CamoError, match="gives no gradient to train with"):
-        train.train(tiny(folder), tmp_path, cpu=True)
+        train.train(tiny(folder, biqa="fake"), tmp_path, cpu=True)
+
+
+def test_validation_photos_that_need_no_protection_are_refused_before_the_first_step(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train.Objective, "forward", None)  # no step may be taken
+    monkeypatch.setattr(sys, "argv", command(folder, tmp_path, threshold=99.0))
+    assert train.main() == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert "none of the 2 validation photos scores above --threshold 99.0 (the highest score is" in output.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_threshold_decides_what_is_protected(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.models, "load", lambda spec, device: Fake(60.0))
+    rates = {}
+    for threshold in (59.0, 70.0):  # the filter changes nothing about a score of 60
+        settings = tiny(folder, biqa="fake", threshold=threshold, steps=1)
+        if threshold < 60:
+            train.train(settings, tmp_path / str(threshold), cpu=True)
+            rates[threshold] = read_provenance(tmp_path / str(threshold) / "best.safetensors")["validation"]["protected_rate"]
+        else:
+            with pytest.raises(CamoError, match=r"the highest score is 60\.0"):
+                train.train(settings, tmp_path / str(threshold), cpu=True)
+    assert rates == {59.0: 0.0}
+
+
+def test_the_last_line_is_json_and_names_a_file_that_exists(folder, tmp_path, capsys):
+    train.train(tiny(folder, steps=1), tmp_path, cpu=True)
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    last = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=refuse)
+    assert last["merit"] >= 0
+    assert Path(last["best"]).is_file()
+
+
+def gradient(config, out, monkeypatch, term):
+    """Direction of the gradient of one term of the objective with respect to the filter's parameters, as a run of one step finds it."""
+    forward = train.Objective.forward
+
+    def one_term(self, original, filtered):
+        assert not torch.is_autocast_enabled("cpu")
+        _, terms = forward(self, original, filtered)
+        return terms[term], terms
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Objective, "forward", one_term)
+        train.train(config, out, cpu=True)
+    moments = load_state(out / "last.pt")["optimizer"]["state"]
+    return torch.cat([moment["exp_avg"].flatten() for moment in moments.values()])
+
+
+@pytest.mark.parametrize("term", ["score", "features"])
+def test_gradients_in_mixed_precision_agree_with_those_in_full(folder, tmp_path, monkeypatch, term):
+    full, mixed = (
+        gradient(tiny(folder, precision=precision, steps=1, real_jpeg=0.0), tmp_path / precision, monkeypatch, term) for precision in ("no", "bf16")
+    )
+    assert not torch.equal(full, mixed)
+    assert torch.cosine_similarity(full, mixed, dim=0) >= 0.99
+
+
+def test_a_steep_slope_does_not_overflow_in_half_precision():
+    torch.manual_seed(0)
+    unet = UNet(width=8, depth=1)
+    back = unet.trunk.back
+
+    def steep(*maps):
+        slope = back(*maps)
+        return slope * (2000 / slope.float().square().mean().sqrt())  # its square is more than 65504, fp16's largest number
+
+    unet.trunk.back = steep
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        full = unet(image)
+        with torch.autocast("cpu", torch.float16):
+            half = unet(image)
+    assert (half - full).abs().max() < 0.02
+
+
+def test_mixed_precision_is_for_the_unet_alone_and_not_for_its_copies():
+    model = Filter(width=8)
+    copy = deepcopy(model)
+    autocast_unet(model, torch.device("cpu"), "bf16")
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert (model.unet(image).dtype, copy.unet(image).dtype) == (torch.bfloat16, torch.float32)
+    autocast_unet(copy, torch.device("cpu"), "no")
+    assert copy.unet(image).dtype == torch.float32
+
+
+def test_the_weight_of_the_score_moves_once_per_update_by_the_mean_excess(folder, tmp_path, monkeypatch):
+    forward, excesses, moves = train.Objective.forward, [], []
+
+    def forward_and_note(self, original, filtered):
+        loss, terms = forward(self, original, filtered)
+        excesses.append(terms["stat/excess"].item())
+        return loss, terms
+
+    monkeypatch.setattr(train.Objective, "forward", forward_and_note)
+    monkeypatch.setattr(train.Objective, "adapt", lambda self, excess: moves.append(excess))
+    train.train(tiny(folder, steps=6, accumulate=3, validate_every=6), tmp_path, cpu=True)
+    assert moves == pytest.approx([sum(excesses[:3]) / 3, sum(excesses[3:]) / 3])
+    assert load_state(tmp_path / "last.pt")["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.99)  # the schedule leaves them alone
+
+
+def test_the_bundled_model_is_loaded_once(folder, tmp_path, monkeypatch):
+    built, create_model = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **settings: built.append(name) or create_model(name, **settings))
+    train.train(tiny(folder, steps=1), tmp_path, cpu=True)
+    assert built == ["efficientnet_lite0"]
 
 
 def test_half_precision_needs_a_device_that_has_it(folder, tmp_path):
@@ -154,7 +278,7 @@ def test_a_state_that_does_not_fit_its_settings_is_refused(folder, tmp_path):
     train.train(tiny(folder, steps=1), tmp_path, cpu=True)
     state = load_state(tmp_path / "last.pt")
     for changed in [{"model": {}}, {"optimizer": 3}, {"step": None}, {"schedule": None}]:
-        with pytest.raises(CamoError, match=r"last\.pt: not of a run with its settings") as caught:
+        with pytest.raises(CamoError, match=r"last\.pt: does not fit the run's settings") as caught:
             train.train(tiny(folder, steps=2), tmp_path, state | changed, cpu=True)
         assert "\n" not in str(caught.value)
 
@@ -181,6 +305,8 @@ def test_presets_and_flags(folder):
         (["--steps", "0"], "--steps 0"),
         (["--quality-low", "96"], "--quality-low 96 --quality-high 95"),
         (["--crop-height", "32"], "320x32"),
+        (["--target", "50"], "--target 50.0: should be below --threshold 50.0"),
+        (["--threshold", "nan"], "--target 40.0: should be below --threshold nan"),
         (["--slack", "0"], "--slack 0.0"),
         (["--slack", "nan"], "--slack nan"),
         (["--gain", "-1"], "--gain -1.0"),
@@ -199,6 +325,21 @@ def test_resume_takes_the_settings_of_the_run(folder):
     assert from_arguments(parse(), config.as_json()) == config
     with pytest.raises(CamoError, match="--seed 4: the run to resume has 0"):
         from_arguments(parse("--seed", "4"), config.as_json())
+
+
+def test_resume_refuses_another_preset_and_takes_the_same():
+    run = from_arguments(parse("--preset", "demo", "--seed", "3"))
+    assert from_arguments(parse("--preset", "demo"), run.as_json()) == run
+    with pytest.raises(CamoError, match="--preset bundled: the run to resume has demo"):
+        from_arguments(parse("--preset", "bundled"), run.as_json())
+
+
+def test_resume_refuses_another_number_of_processes(folder, tmp_path):
+    train.train(tiny(folder, steps=1), tmp_path, cpu=True)
+    state = load_state(tmp_path / "last.pt")
+    assert state["processes"] == 1
+    with pytest.raises(CamoError, match=r"last\.pt: the run has 2 processes, not 1; resume it with the same number"):
+        train.train(tiny(folder, steps=2), tmp_path, state | {"processes": 2}, cpu=True)
 
 
 @pytest.mark.parametrize("other", [{"colour": 1}, {"steps": "many"}, {"data": 5}])
@@ -236,7 +377,7 @@ def test_interrupt_leaves_a_resumable_run(folder, tmp_path, monkeypatch, capsys,
     assert load_state(tmp_path / "last.pt")["step"] >= 3
     monkeypatch.setattr(sys, "argv", command(folder, tmp_path))
     assert train.main() == 1
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
 
 
 def start_two(words):
@@ -305,5 +446,5 @@ def test_a_stop_told_to_one_of_two_processes_stops_both_at_one_step(folder, tmp_
 
 
 def test_crops_of_processes_neither_overlap_nor_leave_out():
-    parts = [train.crops_of_process(2, 5, 4, rank, 3) for rank in range(3)]
+    parts = [crops_of_process(2, 5, 4, rank, 3) for rank in range(3)]
     assert sorted(index for part in parts for index in part) == list(range(2 * 12, 5 * 12))

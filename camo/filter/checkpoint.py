@@ -1,4 +1,4 @@
-"""Filter checkpoints, in safetensors with the format's version, all settings, the provenance and a hash in the header; the state of training runs.
+"""Filter checkpoints, in safetensors with the format's version, all settings, the provenance and a hash in the header.
 
 Nothing is unpickled.
 
@@ -35,7 +35,6 @@ FORMAT_1: dict[str, Any] = {
     "jnd": {"darkest": 6.0, "flat": 0.12, "overlap": 0.3},
     "centre": {"height": 384, "width": 512, "reduction": 2.0, "louder": 1.15, "fade": 16},
 }
-STATE_KEYS = {"step", "best", "weight", "config", "model", "average", "optimizer", "schedule", "scaler"}
 
 
 def save_filter(path: Path, model: Filter, provenance: dict[str, Any]) -> None:
@@ -87,27 +86,6 @@ def content_hash(arguments: str, tensors: dict[str, torch.Tensor], version: str 
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def save_state(path: Path, **state: Any) -> None:
-    """Write a training run's state, tensors and plain values, whole or not at all; its settings are in ``config``."""
-    with atomic_write(path, overwrite=True) as part:
-        torch.save(state, part)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote. Raises CamoError when it is missing, damaged or something else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CamoError(f"{path}: nothing to resume from") from None
-    except Exception as error:  # damaged files fail in any way
-        raise CamoError(f"{path}: cannot be resumed from ({str(error).splitlines()[0][:160]})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("config"), dict):
-        raise CamoError(f"{path}: not the state of a training run")
-    if missing := STATE_KEYS - state.keys():
-        raise CamoError(f"{path}: not the state of a training run of this version (without {', '.join(sorted(missing))})")
-    return state
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

@@ -122,7 +122,7 @@ class UNet(nn.Module):
         coarse = self.stage8(self.enter8(coarse) + self.up8(coarsest))
         fine = self.stage4(self.enter4(fine) + self.pixels(F.pixel_unshuffle(x, 4)) + self.up4(coarse))
         slope = self.trunk.back(self.leave4(fine), self.leave8(coarse), self.leave16(coarsest), gates)
-        slope = slope * (slope.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # how steep matters not, only whereto
+        slope = slope * (slope.float().square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # only its direction matters
         slopes = F.pixel_unshuffle(slope, 4)
         fine = self.last4(fine + self.slope(slopes))
         return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width]
@@ -131,8 +131,9 @@ class UNet(nn.Module):
 class Filter(nn.Module):
     """Camouflage photographs: original + strength * gain * JND * U-Net, clamped to [0, 1].
 
-    Once trained (in eval mode), the loudest pixels of a residual that would take a photo below ``min_psnr`` are held down to one ceiling, so that at
-    strength 1 no photo falls below it; flat grounds, which do most for the least, keep theirs. In training, where everything begins loud, it is free.
+    The loudest pixels of a residual that would take a photo below ``min_psnr`` are held down to one ceiling, so that at strength 1 no photo falls
+    below it; flat grounds, which do most for the least, keep theirs. The same holds in training, so that what is trained is what is validated and
+    used.
 
     The U-Net's three channels are luma, Cb and Cr of the residual (BT.601, as in JPEG). Chroma is held to a part of luma's range: patches of colour
     are seen sooner than grain, and JPEG 4:2:0 keeps little of them.
@@ -206,8 +207,8 @@ class Filter(nn.Module):
         working = F.interpolate(original, size, mode="bilinear", antialias=True)  # to the same size: exactly the same pixels
         plan = F.interpolate(self.plan(working), [height, width], mode="bilinear", align_corners=False)
         residual = self.residual(plan, original)
-        if not self.training:
-            residual = self.hold(residual, self.ceiling([residual]))
+        if self.shaped:
+            residual = self.hold(residual, self.ceiling([residual.detach()]))  # no gradient through the ceiling: a step hardly moves it
         return residual
 
     def working_size(self, height: int, width: int) -> list[int]:

@@ -1,8 +1,7 @@
 """The sharing channel: what happens to a photo between the filter and the quality model, differentiable, for training.
 
-Now and then mirrored or turned a little, a mild resize, a crop of a few pixels on every side (so that no fixed grid of the scorer's strides can be
-relied on, and sides become odd), then JPEG at a random quality. The evaluation uses real files only; this module is never a substitute for them
-there.
+Some photos are mirrored, rotated a little or resized; a few pixels are cut off every side, so that the filter cannot rely on where the grid of the
+scorer's strides falls, and sides become odd; then comes JPEG at a random quality. The evaluation uses real files only, never this module.
 """
 
 import math
@@ -36,7 +35,7 @@ def straight_through_jpeg(image: Tensor, quality: Tensor) -> Tensor:
 
 
 def turn(image: Tensor, degrees: float) -> Tensor:
-    """The image turned about its centre, bilinear; the margin into which a corner has turned is cut off.
+    """The image rotated about its centre, bilinear, without the margin that the rotation leaves black.
 
     Shape: (B, 3, H, W) -> (B, 3, H', W'), smaller by sin(degrees) of the longer side.
     """
@@ -46,7 +45,7 @@ def turn(image: Tensor, degrees: float) -> Tensor:
 
 
 class Channel(nn.Module):
-    """A random instance of the channel for a batch: one flip, turn, resize and crop for all, one JPEG quality for each image.
+    """A random instance of the channel for a batch: one flip, rotation, resize and crop for all of it, one JPEG quality per image.
 
     Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 3, H', W') in [0, 1], H' and W' a little different. All randomness comes from the CPU generator
     given to ``forward``.
@@ -55,11 +54,11 @@ class Channel(nn.Module):
         quality: lowest and highest JPEG quality.
         resize: smallest and largest factor of the resize.
         resize_rate: share of batches that are resized.
-        shift: at most so many pixels are cut off each side.
+        shift: largest number of pixels that are cut off a side.
         real_rate: share of batches that pass through the real JPEG (straight-through gradient) instead of the soft one.
         flip_rate: share of batches that are mirrored.
-        turn: at most so many degrees are turned, either way.
-        turn_rate: share of batches that are turned.
+        turn: largest angle in degrees, in either direction.
+        turn_rate: share of batches that are rotated.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Channel(nn.Module):
         self.flip_rate, self.turn, self.turn_rate = flip_rate, turn, turn_rate
 
     def forward(self, image: Tensor, rng: Generator) -> Tensor:
-        """Mirror, turn, resize, crop and compress."""
+        """Mirror, rotate, resize, crop and compress."""
         if torch.rand((), generator=rng) < self.flip_rate:
             image = image.flip(-1)
         if torch.rand((), generator=rng) < self.turn_rate:

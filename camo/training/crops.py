@@ -1,8 +1,7 @@
-"""Datasets over folders of photographs. Photos stay on disk, pixels stay 8-bit; what an item holds depends on the seed and its index alone, so
-results do not depend on workers and a resumed run sees what an undisturbed one sees."""
+"""Datasets over folders of photographs. Photos stay on disk and pixels stay 8-bit. An item depends on the seed and its
+index alone, so that the number of worker processes changes nothing, and a resumed run sees what an undisturbed one sees."""
 
 import functools
-import signal
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,12 +31,12 @@ def hold_out(photos: list[Path], every: int) -> tuple[list[Path], list[Path]]:
     training = [photo for photo in photos if photo.stem.removesuffix("-detail") not in held]
     validation = [photo for photo in photos if photo.stem.removesuffix("-detail") in held]
     if not training or not validation:
-        raise CamoError(f"{len(photos)} photos are too few to hold every {every}th out for validation")
+        raise CamoError(f"{len(photos)} photos are too few to hold out every {every}th for validation")
     return training, validation
 
 
 class RandomCrops(Dataset[Tensor]):
-    """``length`` random crops: any window of the wanted shape at any scale that need not be enlarged, mirrored half of the time, colours varied.
+    """``length`` random crops: a window of the wanted shape, anywhere, of any size that need not be enlarged; half are mirrored; colours vary.
 
     Items: (3, height, width) uint8 RGB. A photo that cannot be read is named in a warning and the next one is taken.
 
@@ -57,7 +56,7 @@ class RandomCrops(Dataset[Tensor]):
         return self.length
 
     def __getitem__(self, index: int) -> Tensor:
-        """Crop ``index``; every photo comes once an epoch, in an order of its own for each epoch."""
+        """Crop ``index``. Every photo comes once per epoch; each epoch has an order of its own."""
         epoch, place = divmod(index, len(self.photos))
         order = _order(len(self.photos), self.seed, epoch)
         rng = Generator().manual_seed(self.seed * 1_000_003 + index)
@@ -112,13 +111,9 @@ def vary_colour(pixels: Tensor, rng: Generator) -> Tensor:
     return transforms.adjust_saturation(pixels, 1.3 ** chance[3])
 
 
-def ignore_interrupt(worker: int) -> None:
-    """Make a loader's worker process leave Ctrl-C and SIGTERM to the main process, which finishes its step first (``worker_init_fn``).
-
-    Schedulers send both to whole process groups. A worker whose main process is gone ends by itself.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def crops_of_process(start: int, stop: int, batch_size: int, rank: int, world: int) -> list[int]:
+    """Indices of the crops that process ``rank`` of ``world`` is given in the steps from ``start`` to ``stop``, one batch after another."""
+    return [(step * world + rank) * batch_size + i for step in range(start, stop) for i in range(batch_size)]
 
 
 @functools.lru_cache(maxsize=4)

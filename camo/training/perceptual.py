@@ -1,7 +1,8 @@
-"""Perceptual terms of the objective: how much of the change an eye would see. LPIPS, or a set that needs nothing downloaded."""
+"""Perceptual terms of the objective: how visible the change is. LPIPS, or a set of terms that needs no download."""
 
 import warnings
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from camo import CamoError
 from camo.filter.jnd import JustNoticeableDifference
 from camo.measure.metrics import MSE_40_DB, patch_errors
+from camo.measure.regularity import SILENT, WINDOW, flat_windows, line_share
 from camo.quality.models import load_bundled
 
 CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze", "none")
@@ -28,7 +30,7 @@ def pixel_error(original: Tensor, filtered: Tensor) -> Tensor:
 class Lpips(nn.Module):
     """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``, and the error of the pixels.
 
-    Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where they cannot be had.
+    Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where neither works.
     """
 
     WEIGHT = 10.0  # LPIPS distances of changes this small are far below 1; not yet tuned on real trunk weights
@@ -53,7 +55,7 @@ class Lpips(nn.Module):
 
 
 def lpips_at_hand(net: str) -> bool:
-    """Whether the trunk's weights lie in the torch hub cache, so that ``Lpips`` need not fetch them."""
+    """Whether the trunk's weights are in the torch hub cache, so that ``Lpips`` need not fetch them."""
     from torchvision import models
 
     weights = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}[net]
@@ -62,25 +64,26 @@ def lpips_at_hand(net: str) -> bool:
 
 class Offline(nn.Module):
     """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone, the residual in JND units, and how much of it exceeds one JND
-    after the blur of an eye: nothing to download.
+    after the blur of the eye. Nothing needs to be downloaded.
 
-    That blur lets a pattern of two or three pixels' period pass where a coarser one, as on a sky, would be seen. It is the Gaussian for luminance of
-    FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px a degree.
+    With that blur a pattern whose period is two or three pixels costs nothing, while a coarser one, as on a sky, would be visible and does. It is the
+    Gaussian for luminance of FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px per degree.
     The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
     to change when the bundled model is its target.
     """
 
     SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
+    REGULARITY_WEIGHT, GRAIN, UNEVEN = 12.0, 0.08, 12.0  # share of a line that grain has; deviation, of 255, of a ground that hardly counts
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
-    def __init__(self) -> None:
+    def __init__(self, bundled: nn.Module | None = None) -> None:
         super().__init__()
-        self.backbone = load_bundled().requires_grad_(False).eval()
+        self.backbone: Any = (bundled or load_bundled()).requires_grad_(False).eval()
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "seen"}: scalars, weighted."""
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "regularity", "seen"}: scalars, weighted."""
         with torch.no_grad():
             units = self.jnd(original)
         return {
@@ -88,12 +91,21 @@ class Offline(nn.Module):
             "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
             "features": self.FEATURE_WEIGHT * self._features(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
+            "regularity": self.REGULARITY_WEIGHT * self._regularity(original, filtered - original),
             "seen": self.SEEN_WEIGHT * F.relu(self._blurred(filtered - original).abs() / units - 1).square().mean(),
         }
 
     def _blurred(self, residual: Tensor) -> Tensor:
         luminance = (residual * self.jnd.luma).sum(1, keepdim=True)
         return gaussian_blur2d(luminance, (9, 9), (self.BLUR, self.BLUR))
+
+    def _regularity(self, original: Tensor, residual: Tensor) -> Tensor:
+        """Mean over windows of how far the residual's strongest line exceeds that of grain; the flatter the ground, the more it counts."""
+        if min(original.shape[-2:]) < WINDOW:
+            return residual.new_zeros(())
+        share, deviation = line_share(residual)
+        counts = torch.exp(-flat_windows(original)[1] / self.UNEVEN) * (deviation.detach() > SILENT)
+        return (F.relu(share - self.GRAIN) * counts).mean()
 
     def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
         pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]
@@ -114,7 +126,7 @@ class Offline(nn.Module):
 
 
 class NoTerms(nn.Module):
-    """No terms at all: whatever the filter's bound allows may be seen, as in the published generators that ``--preset facpa`` stands for."""
+    """No terms: any change within the filter's limit is allowed, as in the published generators that ``--preset facpa`` stands for."""
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
         """Nothing."""
@@ -122,9 +134,9 @@ class NoTerms(nn.Module):
 
 
 def windowed_ssim(first: Tensor, second: Tensor) -> Tensor:
-    """SSIM (Wang et al., IEEE TIP 2004) in 8x8 windows, every fourth: 30 times as fast as sliding a Gaussian, near enough to train on.
+    """SSIM (Wang et al., IEEE TIP 2004) in 8x8 windows, four pixels apart: 30 times as fast as a sliding Gaussian window, close enough to train with.
 
-    Shape: two (B, C, H, W) float in [0, 1], sides of 8 px or more -> (B, C, H', W') in -1..1, a value a window.
+    Shape: two (B, C, H, W) float in [0, 1], sides of 8 px or more -> (B, C, H', W') in -1..1, one value per window.
     """
 
     def mean(x: Tensor) -> Tensor:
@@ -137,10 +149,13 @@ def windowed_ssim(first: Tensor, second: Tensor) -> Tensor:
     return (2 * mean1 * mean2 + c1) * (2 * covariance + c2) / ((mean1.square() + mean2.square() + c1) * (variance1 + variance2 + c2))
 
 
-def load(choice: str) -> nn.Module:
-    """The perceptual terms named by one of ``CHOICES``. Raises CamoError for another name or weights that cannot be had."""
+def load(choice: str, bundled: nn.Module | None = None) -> nn.Module:
+    """The perceptual terms named by one of ``CHOICES``. Raises CamoError for another name, or for weights that cannot be loaded.
+
+    ``bundled`` is the bundled quality model where the caller has it already; "offline" loads it otherwise.
+    """
     if choice not in CHOICES:
         raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
     if choice == "none":
         return NoTerms()
-    return Offline() if choice == "offline" else Lpips(choice.removeprefix("lpips-"))
+    return Offline(bundled) if choice == "offline" else Lpips(choice.removeprefix("lpips-"))
