@@ -57,7 +57,8 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     scorer = models.load(config.biqa, device)
     models.require_gradient(scorer, device)
     bundled: Any = scorer.model if config.biqa == "bundled" else models.load_bundled()  # its first stages are the filter's trunk
-    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr).to(device).to(memory_format=torch.channels_last)
+    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr)
+    model = model.to(device).to(memory_format=torch.channels_last)
     if config.init:
         initial = load_filter(Path(config.init))
         if initial.arguments != model.arguments:
