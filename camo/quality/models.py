@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from camo import CamoError
 from camo.photos.working_size import working_size
+from camo.weights import CHECKPOINTS, USER_CHECKPOINTS, require_finite
 
 THRESHOLD = 50.0  # the 2020 task calls an image "high quality" above this score
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 BUNDLED_WEIGHTS = CHECKPOINTS / "biqa_lite0.safetensors"
-KONCEPT512_WEIGHTS = CHECKPOINTS / "KonCept512.pth"
+KONCEPT512_WEIGHTS = USER_CHECKPOINTS / "KonCept512.pth"
 # Scores that the task's authors published for four KonIQ-10k images, for `score --self-check`.
 KONCEPT512_PUBLISHED = {
     "10990887046.jpg": 58.59065,
@@ -147,13 +147,6 @@ def load(spec: str, device: torch.device | str = "cpu") -> Frozen:
     return Frozen(model).to(device)
 
 
-def require_finite(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Raise CamoError where one of a file's tensors holds infinities or NaN."""
-    for key, value in tensors.items():
-        if not value.isfinite().all():
-            raise CamoError(f"{path}: {key} holds values that are not finite")
-
-
 def require_gradient(scorer: nn.Module, device: torch.device | str = "cpu") -> None:
     """Raise CamoError where a scorer's score does not depend on the image in a way to train with: it detaches, rounds or fails backwards."""
     image = _probe_images()[1:2].to(device).requires_grad_()
@@ -172,7 +165,7 @@ def load_bundled(path: Path = BUNDLED_WEIGHTS) -> BundledQuality:
     """
     model = BundledQuality().eval()
     if not path.is_file():
-        raise CamoError(f"{path}: the bundled quality model's weights are missing; fetch them again with the project")
+        raise CamoError(f"{path}: the bundled quality model's weights are missing; install camo again, or fetch them again with the clone")
     try:
         model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
