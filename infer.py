@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -184,6 +185,7 @@ def tell(job: Job, faults: list[CamoError]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 all done, 1 a fault told in one line each, 130 interrupted; wrong usage ends the process with 2."""
     args, start = arguments(argv), time.monotonic()
+    warnings.filterwarnings("ignore", module="PIL")  # odd metadata is no fault to report
     faults, kept, written = [], 0, 0
     try:
         args.out.mkdir(parents=True, exist_ok=True)
