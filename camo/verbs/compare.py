@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     """Run every method, write and measure its files, print and write the table; exit status 1 when a photo could not be read or measured."""
     if (args.out / "compare.json").exists() and not args.overwrite:
         raise CamoError(f"{args.out}: holds results already; give --overwrite or another --out")
+    if "universal" in args.methods and not args.dev.exists():
+        raise CamoError(f"--dev {args.dev}: no such folder; name photos to train the method universal on, or leave it out with --methods")
     check_device(args.device)
     scorer = models.load(args.biqa, args.device)
     faults: list[str] = []
