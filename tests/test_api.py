@@ -160,7 +160,7 @@ def test_too_small_an_image_and_a_senseless_strength_are_refused(shipped):
     with pytest.raises(ValueError, match="15x32 px: the filter needs 16 px"):
         shipped(np.zeros((32, 15, 3), np.uint8))
     for strength in (-1, torch.inf, torch.nan):
-        with pytest.raises(ValueError, match="strength (-1|inf|nan): should be"):
+        with pytest.raises(ValueError, match=r"strength (-1|inf|nan): should be"):
             shipped(np.zeros((32, 32, 3), np.uint8), strength)
 
 
