@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -169,6 +170,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     add_arguments(parser)
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", module="PIL")  # odd metadata is no fault to report
     try:
         last = args.out / "last.pt"
         if last.exists() and not args.resume:

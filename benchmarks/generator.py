@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import torch
+from camo.camouflage.memory import keep_freed_memory
 
 from benchmarks.common import add_device, synchronise, tell
-from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import load_filter
 
 

@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from camo import CamoError, __version__
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv[1:])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be valid Unicode; sys.stderr is so by itself
+    # Pillow warns of odd metadata, and of photos between 89 and 179 Mpx (above, it refuses them as bombs): neither is a fault to report.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         status = module.run(args)
         print(end="", flush=True)  # within the try: Python's own last flush would end in a traceback where nobody reads the output any more

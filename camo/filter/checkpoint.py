@@ -20,9 +20,9 @@ from safetensors.torch import save
 from camo import CamoError
 from camo.filter.generator import Filter
 from camo.photos.files import atomic_write
-from camo.weights import require_finite
+from camo.weights import CHECKPOINTS, require_finite
 
-SHIPPED_FILTER = Path(__file__).resolve().parents[2] / "checkpoints" / "filter.safetensors"
+SHIPPED_FILTER = CHECKPOINTS / "filter.safetensors"
 FORMAT = "2"
 FORMAT_1: dict[str, Any] = {
     "width": 48,

@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import struct
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,6 @@ READABLE = (*FORMATS, "GIF", *(name for name in ("AVIF", "HEIF") if name in Imag
 BRANDS = {"AVIF": {b"avif", b"avis"}, "HEIF": {b"heic", b"heix", b"heim", b"heis", b"mif1"}}  # after "ftyp" at the start of a file
 SEQUENCE_BRANDS = {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
 NEEDS = {"AVIF": "AVIF needs Pillow 11.3 or newer: pip install -U pillow", "HEIF": "HEIC needs the package pillow-heif: pip install pillow-heif"}
-
-# Pillow warns of odd metadata, and of photos between 89 and 179 Mpx (above, it refuses them as bombs): neither is a fault to tell of.
-warnings.filterwarnings("ignore", module="PIL")
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 

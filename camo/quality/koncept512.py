@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from camo import CamoError
 from camo.photos.files import reason
-from camo.weights import CHECKPOINTS, require_finite
+from camo.weights import USER_CHECKPOINTS, require_finite
 
-WEIGHTS = CHECKPOINTS / "KonCept512.pth"
+WEIGHTS = USER_CHECKPOINTS / "KonCept512.pth"
 # Scores that the task's authors published for four KonIQ-10k images, for `score --self-check`.
 PUBLISHED = {
     "10990887046.jpg": 58.59065,

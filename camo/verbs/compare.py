@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         CamoError: a model, device, generator or folder cannot be used, --out holds results already, a method cannot be run, or no photo is left.
     """
     refuse_existing(args.out, OUTPUTS, args.overwrite)
+    if "universal" in args.methods and not args.dev.exists():
+        raise CamoError(f"--dev {args.dev}: no such folder; name photos to train the method universal on, or leave it out with --methods")
     check_device(args.device)
     scorer = models.load(args.biqa, args.device)
     evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device)
