@@ -3,18 +3,17 @@
 Where one pass does not protect a photo, the filter's strength rises; where the change would become too visible, the pixels are optimised from there.
 """
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from camo import CamoError
 from camo.attacks.adam import AdamL2
 from camo.device import device_of
+from camo.measure.after import scores_after
 from camo.measure.metrics import psnr
 from camo.measure.operations import GRID
 from camo.photos.files import reason
@@ -62,8 +61,8 @@ class Candidate:
 class Verifier:
     """``verifier(photo, strength) -> (bytes to write, verdict)``; ``verifier.check(original, written) -> verdict`` of a file that is there.
 
-    Both raise ValueError where the operation cannot be done (a side too long for its format) or the score is not finite, the former EncodeError too;
-    besides, what the filter and the scorer raise on a photo, such as one too large for the memory.
+    Both raise ValueError where the operation cannot be done (a side too long for its format) and RuntimeError where the score is not finite, the
+    former EncodeError too; besides, what the filter and the scorer raise on a photo, such as one too large for the memory.
 
     Args:
         model: the filter, (B, 3, H, W) uint8 on the CPU and a strength -> the same shape and type.
@@ -145,11 +144,8 @@ class Verifier:
 
     def _score(self, pixels: Tensor) -> float:
         try:
-            shared = pil_to_tensor(GRID[self.operation](to_pil_image(pixels)))
+            (score,) = scores_after(self.scorer, [pixels], self.operation, device_of(self.model))
         except (OSError, ValueError) as error:  # Pillow's words do not always say that the size is at fault
             height, width = pixels.shape[1:]
             raise ValueError(f"--channel {self.operation!r} fails on {width}x{height} px: {reason(error)}") from error
-        score = self.scorer(to_float(shared[None]).to(device_of(self.model))).item()
-        if not math.isfinite(score):
-            raise ValueError(f"the quality model gives a score of {score}")
         return score
