@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import add_device, synchronise, tell
-from camo.camouflage import pipeline
+from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import load_filter
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    pipeline.keep_freed_memory()  # as infer.py does
+    keep_freed_memory()  # as infer.py does
     model = load_filter(device=args.device)
     parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     rows = []

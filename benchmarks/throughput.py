@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
-from camo.camouflage import pipeline
 from camo.camouflage.batches import default_batch_size
+from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import load_filter
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     add_device(parser)
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
-    pipeline.keep_freed_memory()  # as infer.py does
+    keep_freed_memory()  # as infer.py does
     model = load_filter(device=args.device)
     rows = []
     for size, given in product(args.sizes, args.batches or [None]):

@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -205,7 +206,7 @@ def test_what_a_pass_frees_is_kept_for_the_next():
     """A pass of the filter frees and wants again blocks of some 20 MB."""
     code = """
 import resource, sys
-from camo.camouflage.pipeline import keep_freed_memory
+from camo.camouflage.memory import keep_freed_memory
 import numpy as np
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def a_pass(): blocks = [np.ones(5_000_000, np.float32) for _ in range(4)]
@@ -660,9 +661,8 @@ def test_help_does_not_wait_for_torch():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path, camouflage, make, monkeypatch):
+def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path, camouflage, make):
     make("a.png")
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("on Windows, os.kill ends the process or sends it a Ctrl-C, whatever the signal"))
     (tmp_path / "out").mkdir()
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
@@ -674,6 +674,21 @@ def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path
         file.write_bytes(b"half")
     assert camouflage("a.png") == 0
     assert sorted(files(tmp_path / "out")) == sorted(["a.png", alive.name, foreign.name])
+
+
+def test_whether_the_writer_of_a_part_still_runs_is_asked_without_a_signal(tmp_path, camouflage, make, monkeypatch):
+    """On Windows, ``os.kill`` sends a Ctrl-C or ends the process, whatever the signal."""
+    make("a.png")
+    with contextlib.suppress(ZeroDivisionError), atomic_write(tmp_path / "out" / "b.png") as part:
+        name = part.name
+        raise ZeroDivisionError
+    ended, running = (tmp_path / "out" / name.replace(f"-{os.getpid()}-", f"-{owner}-") for owner in (os.getppid(), 4_000_000_000))
+    for file in (ended, running):
+        file.write_bytes(b"half")
+    monkeypatch.setattr(psutil, "pid_exists", lambda process: process == 4_000_000_000)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    assert camouflage("a.png") == 0
+    assert sorted(files(tmp_path / "out")) == sorted(["a.png", running.name])
 
 
 def test_two_processes_share_the_files_and_tell_one_summary(tmp_path, camouflage, make, checkpoint):
@@ -749,6 +764,17 @@ def test_a_process_whose_group_does_not_answer_gives_up_in_time(tmp_path, camouf
     part = len(files(tmp_path / "out"))
     assert 0 < part < 6
     assert captured.out.startswith(f"{part} written, 0 there already, 1 failed;")
+
+
+@pytest.mark.parametrize("count", [8, 100])
+@pytest.mark.parametrize("size", [2, 4])
+def test_photos_named_in_sequence_are_shared_evenly(launch, count, size):
+    shares = []
+    for rank in range(size):
+        launch(rank, size)
+        shares.append(sum(processes.mine(Path(f"IMG_{index:04}.jpg")) for index in range(count)))
+    assert sum(shares) == count
+    assert max(shares) <= 1.5 * count / size
 
 
 def test_processes_wait_as_long_as_they_worked(monkeypatch, launch):

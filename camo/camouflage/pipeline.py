@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,20 +23,7 @@ from camo.photos.metadata import as_format, without_location, without_metadata
 if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
     from camo.camouflage.verify import Verifier
 
-KEPT = 256 * 2**20  # bytes that freed memory may come to before it is given back to the system
 MIN_SIDE = 16  # px, the filter's smallest input
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what one forward pass frees for the next, which would else spend a sixth of its time on page faults.
-
-    Single blocks of 32 MB and more, those of large photos, go back at once as ever. Other C libraries are left as they are.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(mmap_threshold, 32 * 2**20)
-        set_option(trim_threshold, KEPT)
 
 
 @dataclass(frozen=True)

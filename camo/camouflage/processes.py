@@ -1,7 +1,7 @@
 """Several processes at one job, started by torchrun or ``accelerate launch``: who does which file, and one report of all."""
 
+import hashlib
 import os
-import zlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ def size() -> int:
 
 def mine(name: Path) -> bool:
     """Whether a file is this process's to do. It depends on the name and the number of processes alone, so no process needs to ask another."""
-    return zlib.crc32(os.fsencode(name)) % size() == rank()
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()  # a CRC would give one process all of eight names in sequence
+    return int.from_bytes(digest) % size() == rank()
 
 
 def gather(value: Any, worked: timedelta) -> list[Any]:

@@ -141,7 +141,8 @@ def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoErro
 def _pipeline(args: argparse.Namespace) -> Pipeline:
     """Load what the flags name. Raises CamoError for a device or a file that cannot be used."""
     from camo import device
-    from camo.camouflage.pipeline import Pipeline, keep_freed_memory
+    from camo.camouflage.memory import keep_freed_memory
+    from camo.camouflage.pipeline import Pipeline
     from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
     from camo.filter.full_size import FullSize
 
