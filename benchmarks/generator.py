@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import torch
-from camo.camouflage.memory import keep_freed_memory
 
 from benchmarks.common import add_device, synchronise, tell
+from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import load_filter
 
 
@@ -26,7 +26,7 @@ def seconds_each(model: torch.nn.Module, image: torch.Tensor, repeats: int) -> l
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=["512x384"], help="width x height (default: 512x384)")
     parser.add_argument("--threads", type=int, default=2)

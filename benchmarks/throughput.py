@@ -11,6 +11,7 @@ from camo.camouflage.memory import keep_freed_memory
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
 from camo.camouflage.batches import default_batch_size
+from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import load_filter
 
 
