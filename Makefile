@@ -16,6 +16,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
 $(VENV)/installed: requirements.txt

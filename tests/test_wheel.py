@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 import camo
@@ -132,3 +135,15 @@ def test_what_only_a_clone_has_is_asked_for(session):
     assert seen["koncept512"]["status"] == 1
     assert str(folder / "cache" / "hub" / "checkpoints" / "KonCept512.pth") in seen["koncept512"]["err"]  # a place that a user can write to
     assert seen["koncept512"]["err"].count("\n") == 1
+
+
+def test_the_constraints_pin_a_version_of_everything_that_is_required():
+    """Each pin lies within what the requirement allows."""
+    lines = [line for name in ("requirements.txt", "constraints.txt") for line in (ROOT / name).read_text().splitlines()]
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pins = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in requirements if str(pin.specifier).startswith("==")}
+    for extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].values():
+        requirements += [Requirement(line.partition("#")[0]) for line in extra if not line.startswith("camo[")]
+    assert len(requirements) > 20
+    for requirement in requirements:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
