@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from camo.camouflage.memory import keep_freed_memory
 
 from benchmarks.common import add_device, make_photos, run_infer, tell
 from benchmarks.generator import seconds_each
