@@ -32,6 +32,7 @@ def stuck(self, index):
 def fail(self, *args):
     fail.calls += 1
     if fail.calls == 2:
+        print("now", flush=True)
         raise CamoError("the second step fails")
     return step(self, *args)
 
@@ -45,8 +46,10 @@ sys.exit(train.main())
 def test_a_stuck_worker_does_not_keep_a_failed_run_from_ending(tmp_path):
     tiny = ["--width", "8", "--crop-height", "64", "--crop-width", "64", "--batch-size", "2", "--steps", "20", "--workers", "1"]
     words = ["--out", str(tmp_path), "--cpu", "--perceptual", "none", "--hold-out", "100", *tiny]
-    process = subprocess.Popen([sys.executable, "-c", STUCK, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", STUCK, *words], cwd=ROOT, start_new_session=True, **pipes)
     try:
+        assert "now\n" in iter(process.stdout.readline, "")
         _, fault = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
