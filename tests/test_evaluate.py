@@ -16,9 +16,8 @@ from PIL import Image
 from camo.__main__ import main
 from camo.measure.metrics import psnr, worst_patch_psnr
 from camo.measure.operations import QUICK
-from camo.measure.provenance import weights_of
 from camo.photos.images import jpeg_roundtrip, read, to_float
-from camo.quality import models
+from camo.quality import koncept512, models
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample" / "test"
@@ -102,9 +101,9 @@ def test_summary_says_with_what_it_was_measured(folders, tmp_path):
 
 
 def test_the_file_of_a_quality_model():
-    assert weights_of("koncept512") == models.KONCEPT512_WEIGHTS
-    assert weights_of("koncept512:mine.pth") == Path("mine.pth")
-    assert weights_of("a:b.ts") == Path("a:b.ts")
+    assert models.weights_of("koncept512") == koncept512.WEIGHTS
+    assert models.weights_of("koncept512:mine.pth") == Path("mine.pth")
+    assert models.weights_of("a:b.ts") == Path("a:b.ts")
 
 
 class Constant(torch.nn.Module):

@@ -12,7 +12,7 @@ from PIL import Image
 from camo.__main__ import main
 from camo.measure.scores import Score
 from camo.photos.images import read, to_float
-from camo.quality import models
+from camo.quality import koncept512, models
 from camo.verbs import score
 
 ROOT = Path(__file__).parent.parent
@@ -311,12 +311,12 @@ class PublishedScores(torch.nn.Module):
         self.error = error
 
     def forward(self, image):
-        return torch.tensor([[*models.KONCEPT512_PUBLISHED.values()][round(image.mean().item() * 4)] + self.error])
+        return torch.tensor([[*koncept512.PUBLISHED.values()][round(image.mean().item() * 4)] + self.error])
 
 
 @pytest.mark.parametrize(("error", "status"), [(0.001, 0), (0.5, 1)])
 def test_self_check_compares_with_the_published_scores(tmp_path, monkeypatch, capsys, error, status):
-    for level, name in enumerate(models.KONCEPT512_PUBLISHED):
+    for level, name in enumerate(koncept512.PUBLISHED):
         Image.new("RGB", (512, 384), (level * 64,) * 3).save(tmp_path / name)
     monkeypatch.setattr(models, "load", lambda spec, device: PublishedScores(error))
     assert main(["score", "--self-check", "--koniq", str(tmp_path)]) == status

@@ -66,7 +66,8 @@ def degraded_versions(image: Tensor, rng: Generator) -> dict[str, Tensor]:
 @torch.inference_mode()
 def robustness(scorer: Scorer, opinions: list[Opinion], device: torch.device | str = "cpu") -> dict[str, float]:
     """On photos of a mean opinion of ``GOOD`` or more: mean change by JPEG 90, in points; share of each degradation's versions ranked below clean."""
-    rng, changes, below = Generator().manual_seed(0), [], {}
+    rng, changes = Generator().manual_seed(0), []
+    below: dict[str, list[bool]] = {}
     good = [opinion for opinion in opinions if opinion.score >= GOOD]
     for opinion in tqdm(good, desc="robustness", mininterval=5, leave=False, disable=None):
         image = to_float(read(opinion.path).pixels)[None]

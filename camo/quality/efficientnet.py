@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,10 +36,11 @@ class EfficientNetQuality(nn.Module):
 
         # Symmetric padding, not TensorFlow's SAME, so that an odd side does not move the stride grid by a pixel.
         self.name = backbone
-        self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)).eval()
-        width = 2 * sum(self.backbone.feature_info.channels())
+        network: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)).eval()
+        width = 2 * sum(network.feature_info.channels())
+        fold_batch_norm(network)
+        self.backbone: nn.Module = network
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 1))
-        fold_batch_norm(self.backbone)
         self.to(memory_format=torch.channels_last)
 
     def features(self, image: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """KonCept512, the quality model of the 2020 Pixel Privacy task, with the official weights' layout and pooling."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,9 @@ def centre_crop(image: Tensor, height: int, width: int) -> Tensor:
     return F.pad(image, (left, width - image.shape[-1] - left, top, height - image.shape[-2] - top))  # a negative border cuts
 
 
-def _border(missing: int) -> int:
+def _border(length: int) -> Any:
     """Half of the pixels that are missing on an axis, rounded down; half of the excess, as a negative number, rounded to even."""
-    missing, excess = torch.sym_max(missing, 0), torch.sym_max(-missing, 0)
+    missing, excess = torch.sym_max(length, 0), torch.sym_max(-length, 0)
     return missing // 2 - (excess // 2 + excess % 4 // 3)
 
 

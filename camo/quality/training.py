@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -150,7 +150,7 @@ def spare_slow_kernels(model: nn.Module) -> None:
             with torch.autocast(x.device.type, enabled=False):
                 return forward(x.float())
 
-        convolution.forward = run
+        convolution.forward = run  # type: ignore[method-assign, assignment]
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1 and (module.stride[0] > 1 or module.kernel_size[0] > 3):
@@ -180,7 +180,7 @@ def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = EfficientNetQuality(settings.backbone)
     load_imagenet(model)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     rates = [settings.rate, 3 * settings.rate]  # backbone, head
     groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
@@ -214,7 +214,7 @@ def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out:
             log(writer, "validation", figures, step)
             if figures["srcc"] > best["srcc"]:
                 best = figures | {"step": step}
-                save_quality(out / "best.safetensors", average.module, {"settings": asdict(settings), "validation": best})
+                save_quality(out / "best.safetensors", cast(EfficientNetQuality, average.module), {"settings": asdict(settings), "validation": best})
             save_run(out / "last.pt", parts, settings, step, best)
     writer.close()
     return best
