@@ -139,9 +139,7 @@ def _further_pictures(jpeg: Jpeg) -> tuple[int, list[str]]:
             kinds = [int.from_bytes(table[at : at + 4], "little" if structure.order == "<" else "big") & 0xFFFFFF for at in range(0, len(table), 16)]
             frames += sum(kind >> 16 == 2 for kind in kinds[1:])
             names += ["second picture"] * any(kind >> 16 not in {1, 2, 3} for kind in kinds[1:])
-    packets = b"".join(content for marker, content in jpeg.segments if marker == APP1)
-    gain_map = b"hdrgm" in packets or b"HDRGainMap" in packets or jpeg.contents(APP2, jpeg_segments.ISO_GAIN_MAP)
-    if gain_map and (after or names):
+    if jpeg.contents(APP2, jpeg_segments.ISO_GAIN_MAP) or b"hdrgm:" in after or b"HDRGainMap" in after:
         names = ["gain map"]
     if b"ftyp" in after[:64] or b"MotionPhoto_Data" in after or re.search(rb"\0\0\0.ftyp(mp4|isom|avc|qt|3gp|heic|hvc)", after):
         names.append("motion-photo video")
@@ -351,6 +349,8 @@ def _photo(found: Content) -> Photo:
     packet, missing = _packet(found.xmp, facts)
     iptc, resources, paths = image_resources.mended(found.resources or b"", turned)
     left_out += missing + paths
+    if {"gain map", "depth map"} & {*left_out}:  # which is what the second picture is
+        left_out = [name for name in left_out if name != "second picture"]
     dpi, aspect = found.dpi, found.aspect
     if block and not found.no_resolution and dpi is None and (stated := block.resolution) and stated[2] in {2, 3}:
         dpi = exif.inches(stated)
