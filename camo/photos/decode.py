@@ -122,9 +122,10 @@ def _jpeg_xmp(jpeg: Jpeg) -> tuple[list[bytes], list[str]]:
         guid = xmp.extended_guid(packet)
         extended = jpeg_segments.extended_xmp(jpeg, guid) if guid else None
         packets += [packet, *([extended] if extended else [])]
-        used |= {guid.upper()} if guid and extended else set()
+        used |= {guid.upper()} if guid else set()
+        left_out += ["extended XMP"] if guid and not extended else []
     if {content[:32].decode("latin-1").upper() for content in jpeg.contents(APP1, jpeg_segments.EXTENDED_XMP)} - used:
-        left_out.append("extended XMP that is damaged or that no packet announces")
+        left_out.append("extended XMP that no packet announces")
     return packets, left_out
 
 

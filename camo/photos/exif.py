@@ -84,11 +84,11 @@ class Exif:
         return (horizontal[0], vertical[0], unit[0] if unit else 2) if horizontal and vertical else None
 
     def say_upright(self) -> None:
-        """Set the orientation to 1, wherever it is stated."""
+        """Set the orientation to 1, wherever one is stated."""
         for directory in self.directories().values():
             for entry in directory.entries:
                 if entry.tag == ORIENTATION and entry.size and entry.kind in WHOLE:
-                    self._set(entry, 1)
+                    struct.pack_into(self.structure.order + "HIHxx", self.data, entry.at + 2, SHORT, 1, 1)  # as the standard has it
 
     def turn(self, orientation: int, width: int, height: int) -> None:
         """Follow pixels that were turned upright from an orientation to a size (px): resolutions and the subject's place."""

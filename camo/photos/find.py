@@ -59,7 +59,7 @@ def output_suffix(path: Path) -> str:
         with path.open("rb") as file:
             gif = file.read(6) in {b"GIF87a", b"GIF89a"}
     except OSError:  # reading it will report that
-        gif = path.suffix.lower() == ".gif"
+        return path.suffix
     return ".png" if gif else path.suffix
 
 

@@ -63,4 +63,11 @@ def iptc_of_tiff(value: bytes) -> bytes:
     """IPTC as TIFF's tag 33723 holds it: padded, and in the wrong byte order where a writer took it for whole numbers."""
     if value[:1] != b"\x1c" and len(value) % 4 == 0 and value[3:4] == b"\x1c":
         value = b"".join(value[at : at + 4][::-1] for at in range(0, len(value), 4))
-    return value.rstrip(b"\0")
+    end = 0
+    while value[end : end + 1] == b"\x1c" and end + 5 <= len(value):
+        length, size = int.from_bytes(value[end + 3 : end + 5]), 0
+        if length & 0x8000:  # the length of the length
+            size = length & 0x7FFF
+            length = int.from_bytes(value[end + 5 : end + 5 + size])
+        end += 5 + size + length
+    return value[:end] if not value[end:].strip(b"\0") else value
