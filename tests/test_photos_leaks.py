@@ -140,7 +140,7 @@ def test_no_picture_remains_but_the_photo_itself(tmp_path, name):
         assert pictures_in(written, 0 if file_format == "JPEG" else None) == [], file_format
         for start in range(0, len(STRIP) - 24, 24):
             assert STRIP[start : start + 24] not in written or file_format in {"TIFF", "PNG"}
-        assert THUMBNAIL[60:100] not in written
+        assert THUMBNAIL[-60:-20] not in written
 
 
 @pytest.mark.parametrize("file_format", [name for name in ("AVIF", "HEIF") if name in READABLE])

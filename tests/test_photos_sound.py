@@ -222,9 +222,9 @@ def test_the_limit_is_our_own_and_can_be_moved(tmp_path):
 
 def test_pillows_own_limit_is_neither_asked_nor_moved(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
+    for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP"):  # of GIF, Pillow's own decoder asks for it
         picture().save(tmp_path / "a", file_format)
-        assert same(read(tmp_path / "a")) or file_format == "GIF"
+        assert same(read(tmp_path / "a"))
     assert Image.MAX_IMAGE_PIXELS == 100
 
 

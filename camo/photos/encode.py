@@ -136,7 +136,7 @@ def _tiff(photo: Photo) -> bytes:
 
 
 def _bmp(photo: Photo) -> bytes:
-    return _saved(photo, **({"dpi": photo.dpi} if photo.dpi else {}))
+    return _saved(photo, dpi=photo.dpi or (0, 0))  # else Pillow would state 96
 
 
 def _avif(photo: Photo) -> bytes:
