@@ -2,13 +2,18 @@
 
 For each format Pillow writes a file with one thing in it, ``camo`` reads and writes it, and Pillow looks at both files. ``kept``: the same bytes
 (a TIFF's EXIF, which is its tags: the same values); ``converted``: there, in other bytes, of deeper pixels in 8 bits; ``upright``: the pixels turned
-and the tag saying so; ``not held``: the format, as Pillow writes and reads it, has no place for it; ``LOST`` speaks for itself. Of the pixels it
-tells what is left of those that were read. The ICC profile is sRGB: wide gamuts are converted to that. A GIF is written as PNG.
+and the tag saying so; ``gone``: as it should be; ``named``: left out, and the photo says so; ``not held``: the format, as Pillow writes and reads it,
+has no place for it; ``LOST`` speaks for itself. Of the pixels it tells what is left of those that were read. The ICC profile is sRGB: wide gamuts are
+converted to that. A GIF is written as PNG. The second table has a row for each format that is read and a column for each that is written: whether
+EXIF's maker and a maker's note are found there.
 """
 
 import argparse
 import io
+import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from benchmarks.common import SAMPLE, tell
-from camo.photos.images import READABLE, read, write
-from camo.photos.metadata import as_format
+from camo.photos.images import READABLE, encode, read, write
+from camo.photos.metadata import SUFFIX_OF, as_format
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:title="a title"/></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -97,6 +102,12 @@ def compared(content: bytes | None, folder: Path, exact: Callable[[Image.Image],
         return "converted" if loose and loose(before) == loose(after) else "LOST"
 
 
+def any_comment(picture: Image.Image) -> str | None:
+    """A comment, or the text of that name that a PNG has instead."""
+    comment = picture.info.get("comment") or picture.info.get("Comment")
+    return comment.decode() if isinstance(comment, bytes) else comment
+
+
 def psnr(first: Image.Image, second: Image.Image) -> float:
     """In dB, of two RGB pictures."""
     error = (np.asarray(first.convert("RGB"), float) - np.asarray(second.convert("RGB"), float)) ** 2
@@ -136,6 +147,93 @@ def deep(grey: Image.Image, file_format: str, folder: Path) -> str:
     return compared(content, folder, lambda picture: picture.mode if picture.mode.startswith("I;16") else None, lambda picture: picture.size)
 
 
+def segments(file_format: str, *extra: bytes) -> bytes | None:
+    """A JPEG with segments behind JFIF's; None for other formats."""
+    if file_format != "JPEG":
+        return None
+    content = saved(Image.new("RGB", (48, 32)), "JPEG") or b""
+    return content[:20] + b"".join(extra) + content[20:]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """One segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def iptc(file_format: str, folder: Path) -> str:
+    """What becomes of an IPTC caption."""
+    records = b"\x1c\x02\x78\0\x09A caption"
+    if file_format == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[33723] = records
+        return compared(saved(Image.new("RGB", (48, 32)), "TIFF", tiffinfo=tags), folder, lambda picture: picture.tag_v2.get(33723))
+    block = b"8BIM" + struct.pack(">HHI", 1028, 0, len(records)) + records
+    content = segments(file_format, segment(0xED, b"Photoshop 3.0\0" + block))
+    return compared(content, folder, lambda picture: picture.info.get("photoshop", {}).get(1028))
+
+
+def text(file_format: str, folder: Path) -> str:
+    """What becomes of a PNG's texts."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("Author", "somebody")
+    chunks.add_itxt("Title", "Göteborg", "de", "Titel")
+    content = saved(Image.new("RGB", (48, 32)), "PNG", pnginfo=chunks) if file_format == "PNG" else None
+    return compared(content, folder, lambda picture: picture.text)
+
+
+def aspect(file_format: str, folder: Path) -> str:
+    """What becomes of pixels that are not square."""
+    if file_format == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        content = saved(Image.new("RGB", (48, 32)), "PNG", dpi=(2 / 0.0254, 1 / 0.0254), pnginfo=chunks)
+        at = content.index(b"pHYs") + 4
+        head = content[at - 4 : at] + content[at : at + 8] + b"\0"
+        content = content[: at + 8] + b"\0" + struct.pack(">I", zlib.crc32(head)) + content[at + 13 :]
+        return compared(content, folder, lambda picture: picture.info.get("aspect"))
+    content = segments(file_format)
+    content = content[:13] + struct.pack(">BHH", 0, 2, 1) + content[18:] if content else None
+    return compared(content, folder, lambda picture: picture.info.get("jfif_density"))
+
+
+def thumbnail(photo: Image.Image, file_format: str, folder: Path) -> str:
+    """Whether the JPEG stream of an EXIF thumbnail and of a maker's note are gone."""
+    small = saved(photo.resize((32, 24)), "JPEG") or b""
+    tags = Image.Exif()
+    tags[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: small}
+    content = saved(photo, file_format, exif=tags.tobytes())
+    if content is None or small not in content:
+        return "not held"
+    return "LEAK" if small[-60:-20] in through(content, folder) else "gone"  # of its scan; tables are alike in many files
+
+
+def time_and_mode(photo: Image.Image, file_format: str, folder: Path) -> str:
+    """Whether the file's time and permissions are those of its source."""
+    source = folder / "source"
+    source.write_bytes(saved(photo, file_format) or b"")
+    source.chmod(0o600)
+    os.utime(source, ns=(10**18, 10**18))
+    write(read(source), folder / "out", overwrite=True)
+    status = (folder / "out").stat()
+    return "kept" if (status.st_mode & 0o777, status.st_mtime_ns) == (0o600, 10**18) else "LOST"
+
+
+def pairs(file_format: str, folder: Path) -> dict[str, str]:
+    """What becomes of EXIF on the way from one format to each."""
+    with Image.open(SAMPLE[0]) as sample:
+        small = sample.convert("RGB").resize((48, 32))
+    content, results = saved(small, file_format, exif=exif()), {"from": file_format}
+    for target in [name for name in SUFFIX_OF if name in READABLE]:
+        with Image.open(io.BytesIO(content or b"")) as before:
+            expected = exif_values(before)
+        (folder / "in").write_bytes(content or b"")
+        photo = as_format(read(folder / "in"), target)
+        with Image.open(io.BytesIO(encode(photo))) as after:
+            found = exif_values(after)
+        named = "named" if "EXIF" in photo.left_out else "LOST"
+        results[target] = "not held" if expected is None else "kept" if found == expected else named
+    return results
+
+
 def row(file_format: str, folder: Path) -> dict[str, str]:
     """The line of one format."""
     with Image.open(SAMPLE[0]) as sample:
@@ -153,10 +251,15 @@ def row(file_format: str, folder: Path) -> dict[str, str]:
         "DPI": compared(saved(photo, file_format, dpi=(300, 150)), folder, lambda picture: picture.info.get("dpi")),
         "EXIF": compared(block, folder, exif_bytes, exif_values),
         "XMP": compared(saved(photo, file_format, **xmp_options(file_format)), folder, lambda picture: picture.info.get("xmp")),
-        "comment": compared(saved(photo, file_format, comment=b"a comment"), folder, lambda picture: picture.info.get("comment")),
+        "comment": compared(saved(photo, file_format, comment=b"a comment"), folder, lambda picture: picture.info.get("comment"), any_comment),
         "alpha": compared(saved(transparent, file_format), folder, alpha),
         "greyscale": compared(saved(grey, file_format), folder, lambda picture: picture.mode if picture.mode in GREY else None),
         "16 bits in": deep(grey, file_format, folder),
+        "IPTC": iptc(file_format, folder),
+        "text": text(file_format, folder),
+        "aspect": aspect(file_format, folder),
+        "thumbnail": thumbnail(photo, file_format, folder),
+        "time, mode": time_and_mode(photo, file_format, folder),
     }
 
 
@@ -167,6 +270,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tell("fidelity", [row(file_format, Path(folder)) for file_format in READABLE], args.json)
+        tell("fidelity of EXIF", [pairs(file_format, Path(folder)) for file_format in READABLE], None)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import io
 import random
 import resource
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -44,6 +45,12 @@ def seeds() -> list[tuple[str, bytes]]:
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Maker", 6
     exif[ExifTags.Base.XMLPacket] = XMP  # a TIFF's place for it
     exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (52.0, 31.0, 12.5)}
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: b"note", ExifTags.Base.ColorSpace: 65535, ExifTags.Base.ExifImageWidth: 96}
+    iptc = b"\x1c\x02\x78\0\x09A caption"
+    resources = b"8BIM" + struct.pack(">HHI", 1028, 0, len(iptc)) + iptc + b"\0"
+    small = io.BytesIO()
+    photo.resize((24, 16)).save(small, "JPEG")
+    extra = segment(0xED, b"Photoshop 3.0\0" + resources) + segment(0xFE, b"a comment") + segment(0xE0, b"JFXX\0\x10" + small.getvalue())
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     kinds = [
         *(("JPEG", mode, {"progressive": progressive}) for mode in ("RGB", "L", "CMYK") for progressive in (False, True)),
@@ -62,12 +69,23 @@ def seeds() -> list[tuple[str, bytes]]:
         if file_format == "PNG":
             metadata["pnginfo"] = PngImagePlugin.PngInfo()
             metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP)
+            metadata["pnginfo"].add_text("Author", "somebody", zip=True)
+            metadata["pnginfo"].add(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+            metadata |= {"icc_profile": None} if mode in {"RGB", "L"} else {}
         elif metadata:
             metadata["xmp"] = XMP
         picture = photo.convert("L").convert("I").point(lambda value: value * 256).convert("I;16") if mode == "I;16" else photo.convert(mode)
         picture.save(buffer, file_format, **metadata | options)
-        files.append((f"{file_format} {mode}", buffer.getvalue()))
+        content = buffer.getvalue()
+        if file_format == "JPEG" and metadata:
+            content = content[:20] + extra + content[20:] + small.getvalue()
+        files.append((f"{file_format} {mode}", content))
     return files
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """One segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:

@@ -1,16 +1,15 @@
 """What is taken away is gone from the bytes, what is kept is as it was."""
 
-import contextlib
 import struct
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from camo import CamoError
-from camo.photos import metadata
+from camo.photos import formats
 from camo.photos.images import FORMATS, READABLE, Photo, encode, read, write
 from camo.photos.metadata import SUFFIX_OF, as_format, without_location, without_metadata
 
@@ -31,7 +30,7 @@ def exif_with_location():
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", *(SUFFIX_OF[name][1:] for name in ("AVIF", "HEIF") if name in READABLE)])
 def test_the_location_is_gone_from_the_bytes_and_the_rest_is_kept(tmp_path, suffix):
     file_format = {value: key for key, value in SUFFIX_OF.items()}[f".{suffix}"]
-    write(Photo(PIXELS, file_format, exif=exif_with_location(), dpi=(300, 300), comment=b"in the place"), tmp_path / f"a.{suffix}")
+    write(Photo(PIXELS, file_format, exif=exif_with_location(), dpi=(300, 300), comments=(b"in the place",)), tmp_path / f"a.{suffix}")
     with Image.open(tmp_path / f"a.{suffix}") as before:
         assert before.getexif().get_ifd(ExifTags.IFD.GPSInfo)
     write(without_location(read(tmp_path / f"a.{suffix}")), tmp_path / f"b.{suffix}")
@@ -64,8 +63,9 @@ def test_damaged_exif_is_no_fault_and_shows_no_place(noise, at, kept):
 
 def test_without_metadata_pixels_alpha_and_colours_remain():
     alpha = PIXELS[0]
-    photo = without_metadata(Photo(PIXELS, "PNG", alpha, False, b"profile", b"exif", (72, 72), XMP, b"comment"))
-    assert photo == Photo(PIXELS, "PNG", alpha, icc_profile=b"profile")  # the very tensors
+    said = {"exif": b"exif", "dpi": (72, 72), "xmp": XMP, "comments": (b"comment",), "iptc": b"iptc", "resources": b"8BIM", "aspect": (2, 1)}
+    photo = Photo(PIXELS, "PNG", alpha, icc_profile=b"profile", text=((b"tEXt", b"Author\0somebody"),), modified=1, mode=0o600, **said)
+    assert without_metadata(photo) == Photo(PIXELS, "PNG", alpha, icc_profile=b"profile", mode=0o600)  # the very tensors
 
 
 @pytest.mark.parametrize("file_format", [name for name in SUFFIX_OF if name in READABLE])
@@ -88,25 +88,22 @@ def test_a_photo_becomes_any_format(tmp_path, file_format):
 
 
 @pytest.mark.parametrize(("at", "value"), [(7, 0x1F), (17, 0), (19, 5)])  # Pillow raises SyntaxError, struct.error, AttributeError
-def test_damaged_exif_beside_xmp_is_a_fault_for_tiff_and_none_for_others(at, value):
+@pytest.mark.parametrize("file_format", [name for name in SUFFIX_OF if name in READABLE])
+def test_damaged_exif_stops_no_photo_in_any_format(file_format, at, value):
     exif = bytearray(exif_with_location())
     exif[at] = value
-    photo = Photo(PIXELS, "JPEG", exif=bytes(exif), xmp=XMP)
-    with pytest.raises(CamoError, match="has damaged EXIF, which TIFF cannot hold; --strip-metadata leaves it out"):
-        as_format(photo, "TIFF")
-    encode(as_format(without_metadata(photo), "TIFF"))
-    assert as_format(photo, "WEBP").exif == photo.exif
+    encode(as_format(Photo(PIXELS, "JPEG", exif=bytes(exif), xmp=XMP), file_format))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow's, which infer.py silences
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=12), st.integers(0, 400), st.integers(1, 300))
-def test_damaged_exif_in_another_format_is_a_fault_of_ours_at_most(noise, at, kept):
+def test_damaged_exif_is_no_fault_in_another_format(noise, at, kept):
     damaged = bytearray(exif_with_location())
     damaged[at : at + len(noise)] = noise
     for file_format in ("TIFF", *({"AVIF"} & {*READABLE})):
         for exif in (bytes(damaged), bytes(damaged[:kept])):
-            with contextlib.suppress(CamoError):
-                as_format(Photo(PIXELS, "JPEG", exif=exif, xmp=XMP), file_format)
+            encode(as_format(Photo(PIXELS, "JPEG", exif=exif, xmp=XMP), file_format))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
@@ -134,6 +131,6 @@ def test_an_avifs_exif_is_what_it_was_less_its_orientation(tmp_path):
 
 @pytest.mark.parametrize("file_format", ["AVIF", "HEIF"])
 def test_a_format_whose_package_is_missing_is_refused(monkeypatch, file_format):
-    monkeypatch.setattr(metadata, "READABLE", FORMATS)
+    monkeypatch.setattr(formats, "READABLE", FORMATS)
     with pytest.raises(CamoError, match=r"needs .*: pip install"):
         as_format(Photo(PIXELS, "JPEG"), file_format)

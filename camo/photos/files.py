@@ -15,8 +15,10 @@ from camo import CamoError
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, overwrite: bool = False, mode: int | None = None, modified: int | None = None) -> Iterator[Path]:
     """Give a path beside ``path`` to write a file to; when the block ends, that file is flushed to the disk and renamed to ``path``.
+
+    With ``mode`` it gets these permissions, and nobody else can read it before; with ``modified``, nanoseconds since the epoch, this time.
 
     A block that is left by an exception, Ctrl-C included, leaves nothing behind. Missing folders are made.
 
@@ -28,9 +30,15 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         _check_place(path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if mode is not None:
+            part.touch(0o600)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        if mode is not None:
+            part.chmod(mode)
+        if modified is not None:
+            os.utime(part, ns=(modified, modified))
         _check_place(path, overwrite)
         part.replace(path)
     except BrokenPipeError:  # of the standard output, which is no fault of this file
