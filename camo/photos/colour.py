@@ -92,7 +92,7 @@ def _gamma_and_chromaticities(gamma: bytes | None, primaries: bytes | None) -> S
     if primaries and len(primaries) == 32:
         numbers = [value / 100_000 for value in struct.unpack(">8I", primaries)]
         if all(numbers[1::2]):
-            chromaticities = tuple(numbers)  # type: ignore[assignment]
+            chromaticities = tuple(numbers)
     same = exponent is None and max(abs(a - b) for a, b in zip(chromaticities, SRGB, strict=True)) < 0.002
     return None if same else Stated(chromaticities, exponent)
 

@@ -61,7 +61,7 @@ class TrainConfig:
     depth: int = setting(1, "residual blocks per stage of the U-Net")
     gain: float = setting(6.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
-    min_psnr: float = setting(38.0, "PSNR in dB below which the filter lets no photo fall at strength 1")
+    min_psnr: float = setting(39.2, "PSNR in dB below which the filter lets no photo fall at strength 1")
     crop_height: int = setting(240, "height of the crops, in pixels")
     crop_width: int = setting(320, "width of the crops, in pixels")
     batch_size: int = setting(4, "crops per step and process")
