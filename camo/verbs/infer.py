@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--min-psnr", type=decibels, metavar="DB", help="lowest PSNR that a raised strength or --refine may reach (default: 36)")
     check.add_argument("--refine", type=steps, metavar="N", help="steps of per-image optimisation where no strength protects (default: 0)")
-    check.add_argument("--biqa", metavar="MODEL", help=SPEC_HELP)
+    check.add_argument("--biqa", metavar="MODEL", help=f"quality model: {SPEC_HELP} (default: bundled)")
     parser.epilog = "Processes started together by torchrun or accelerate launch share the files. To complete an interrupted run, repeat the command."
     parser.set_defaults(wrong_usage=parser.error)
 
