@@ -651,7 +651,7 @@ def test_infer_from_a_clone_is_the_verb(capsys):
             entry(["--help"])
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    assert "loading a TorchScript file can run any code" in " ".join(texts[0].split())
+    assert "a TorchScript FILE.ts, which is code that will be run" in " ".join(texts[0].split())
 
 
 def test_help_does_not_wait_for_torch():
