@@ -220,9 +220,12 @@ def test_the_limit_is_our_own_and_can_be_moved(tmp_path):
     assert MAX_PIXELS == 180_000_000
 
 
-def test_pillows_own_limit_is_neither_asked_nor_moved(tmp_path, monkeypatch):
+def test_pillows_own_limit_is_never_moved_and_holds_for_webp_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP"):  # of GIF, Pillow's own decoder asks for it
+    picture().save(tmp_path / "a", "WEBP")  # whose decoder in Pillow asks for it itself
+    with pytest.raises(CamoError, match="that Pillow allows a WebP"):
+        read(tmp_path / "a")
+    for file_format in ("JPEG", "PNG", "TIFF", "BMP"):
         picture().save(tmp_path / "a", file_format)
         assert same(read(tmp_path / "a"))
     assert Image.MAX_IMAGE_PIXELS == 100

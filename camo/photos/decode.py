@@ -62,6 +62,9 @@ def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     file_format = identify(content)
     try:
         found = CONTAINERS[file_format](content)
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ValueError(f"more than the {limit:.1f} megapixels that Pillow allows a WebP; no flag raises that") from None
     except SyntaxError as error:  # which is what Pillow raises where a file does not look as its first bytes promise
         raise ValueError(f"damaged, or of an unsupported kind ({error})") from error
     width, height = found.picture.size
@@ -109,10 +112,12 @@ def _jpeg(content: bytes) -> Content:
 
 def _check_complete(jpeg: Jpeg) -> None:
     """Refuse a JPEG without its end whose pixels are not all there: then what is put behind its last byte changes them."""
-    reference = opened(jpeg.picture, "JPEG").tobytes() if jpeg.complete else b""
-    for filler in FILLERS:
-        if not jpeg.complete or opened(jpeg.picture[:-2] + filler + jpeg.picture[-2:], "JPEG").tobytes() != reference:
-            raise ValueError("the file is truncated")
+    with contextlib.suppress(OSError):
+        reference = opened(jpeg.picture, "JPEG").tobytes()
+        filled = [jpeg.picture[:-2] + filler + jpeg.picture[-2:] for filler in FILLERS]
+        if jpeg.complete and all(opened(content, "JPEG").tobytes() == reference for content in filled):
+            return
+    raise ValueError("the file is truncated")
 
 
 def _jpeg_xmp(jpeg: Jpeg) -> tuple[list[bytes], list[str]]:

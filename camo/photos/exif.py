@@ -156,6 +156,12 @@ class Exif:
                 self.data[entry.at : end] = self.data[entry.at + 12 : end] + bytes(12)
                 struct.pack_into(self.structure.order + "H", self.data, main.at, len(main.entries) - 1)
 
+    def remove_damaged(self) -> bool:
+        """Remove what no reader can make sense of from the main directory; whether there was any."""
+        damaged = {entry.tag for entry in self.structure.directory(self.structure.first).entries if entry.size is None}
+        self.remove(*damaged)
+        return bool(damaged)
+
     def values(self) -> tuple[dict[int, Value], dict[int, dict[int, Value]]]:
         """The main directory's values, and those of the directories that it and Exif's point to, by the tag that does; what is damaged left out."""
         pointers = {"exif": EXIF_IFD, "gps": GPS_IFD, "interop": INTEROP_IFD}

@@ -65,7 +65,7 @@ def take_apart(content: bytes) -> Jpeg:
             _note_scan(body, left)
             found = MARKER.search(content, end)
             at = found.start() if found else len(content)
-            pieces.append(content[end:at])
+            pieces.append(content[end:at] if found else content[end:at].rstrip(b"\xff"))  # half a marker
         else:
             at = end
     if not components or not scans:

@@ -117,6 +117,11 @@ def _fitted_exif(block: bytes, file_format: str) -> tuple[bytes | None, list[str
             return exif.shortened(Exif(block), EXIF_MAX)
         except ValueError:
             return None, ["damaged EXIF"]
+    if file_format == "TIFF":
+        try:
+            return block, ["damaged parts of EXIF"] * Exif(block).remove_damaged()
+        except ValueError:
+            return None, ["damaged EXIF"]
     if file_format == "AVIF" and not _readable_by_pillow(block):  # which looks into it as it writes it
         try:
             parsed = Exif(block)

@@ -108,6 +108,7 @@ def file_of(pixels: np.ndarray, block: bytes | None, tags: dict[int, Value]) -> 
     height, width, channels = pixels.shape
     head, order = _usable(block), order_of(block)
     head.remove(*SILENT - {EXIF_IFD, GPS_IFD})
+    head.remove_damaged()  # its offsets would lead into the pixels
     storage = {
         256: number(order, LONG, width),
         257: number(order, LONG, height),
