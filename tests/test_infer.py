@@ -543,17 +543,42 @@ def test_a_quality_model_that_fails_on_a_photo_is_told_of_and_the_rest_is_done(t
     assert sum("odd.png': cannot be processed: " in error and "33 px" in error for error in errors) == 1
 
 
-def test_damaged_exif_that_another_format_cannot_hold_is_told_of(tmp_path, camouflage, make, capsys):
+def test_what_a_file_cannot_hold_is_named_once_and_counted(tmp_path, camouflage, make, capsys):
     make("in/a.png")
-    exif = bytearray(Image.Exif().tobytes())
-    exif[7] = 0x1F  # of the mark of the byte order
-    Image.new("RGB", (40, 24)).save(tmp_path / "in/damaged.jpg", exif=bytes(exif), xmp=b"<x/>")
-    assert camouflage("in", "--format", "tiff") == 1
-    assert list(files(tmp_path / "out")) == ["a.tif"]
-    captured = capsys.readouterr().err
-    assert captured.endswith("damaged.jpg': has damaged EXIF, which TIFF cannot hold; --strip-metadata leaves it out\n")
-    assert captured.count("\n") == 1
-    assert camouflage("in", "--format", "tiff", "--strip-metadata") == 0
+    Image.new("RGB", (40, 24)).save(tmp_path / "in/noted.jpg", xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", comment=b"by the sea")
+    assert camouflage("in", "--format", "bmp") == 0
+    captured = capsys.readouterr()
+    (warning,) = captured.err.splitlines()
+    assert "noted.jpg': left out: " in warning
+    assert "XMP" in warning
+    assert "comments" in warning
+    assert "2 written, 0 there already, 0 failed, 1 without something that their file held; " in captured.out
+
+
+def test_strict_metadata_writes_no_photo_of_which_something_is_left_out(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    Image.new("RGB", (40, 24)).save(tmp_path / "in/noted.jpg", comment=b"by the sea")
+    assert camouflage("in", "--format", "bmp", "--strict-metadata") == 1
+    assert list(files(tmp_path / "out")) == ["a.bmp"]
+    assert "noted.jpg': not written, because this would be left out: comments" in capsys.readouterr().err
+    assert camouflage("in", "--format", "bmp", "--strict-metadata", "--strip-metadata") == 0
+
+
+def test_depths_of_more_than_8_bits_are_counted(tmp_path, camouflage, make, capsys):
+    make("in/a.png")
+    Image.fromarray(np.full((24, 40), 40_000, np.uint16)).save(tmp_path / "in/deep.png")
+    assert camouflage("in") == 0
+    assert "2 written, 0 there already, 0 failed, 1 rounded to 8 bits; " in capsys.readouterr().out
+
+
+def test_larger_photos_than_max_pixels_are_refused_with_the_number(tmp_path, camouflage, make, capsys):
+    make("in/a.png", 400, 250)
+    make("in/b.png", 401, 250)
+    assert camouflage("in", "--max-pixels", "100000") == 1
+    assert list(files(tmp_path / "out")) == ["a.png"]
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "b.png'" in error
+    assert "401x250 px are 0.1 megapixels, more than the limit of 0.1; --max-pixels raises it" in error
 
 
 def test_what_cannot_be_written_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):

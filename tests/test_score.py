@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 def test_table_and_json(folder, tmp_path_factory, capsys):
     out = tmp_path_factory.mktemp("out") / "scores.json"
-    assert main(["score", str(folder), "--jpeg", "10", "--json", str(out)]) == 0
+    assert main(["score", str(folder), "--jpeg", "4", "--json", str(out)]) == 0
     rows = json.loads(out.read_text())
     assert [set(row) for row in rows] == [{"path", "score", "score_after"}] * 2
     for row in rows:
@@ -84,7 +84,7 @@ def test_several_models_side_by_side(folder, tmp_path_factory, brightness, capsy
         "--biqa",
         "bundled",
         "--jpeg",
-        "10",
+        "4",
         "--json",
         str(out / "s.json"),
         "--csv",
@@ -99,7 +99,7 @@ def test_several_models_side_by_side(folder, tmp_path_factory, brightness, capsy
         assert row["scores"][brightness]["score"] == pytest.approx(pixels.mean().item() * 100, abs=1e-3)
         assert row["scores"]["bundled"]["score"] > 50 > row["scores"]["bundled"]["score_after"]
     header, first, second, *summary = capsys.readouterr().out.splitlines()
-    assert header.split() == ["bundled", "class", "JPEG", "10", "class", brightness, "class", "JPEG", "10", "class", "photo"]
+    assert header.split() == ["bundled", "class", "JPEG", "4", "class", brightness, "class", "JPEG", "4", "class", "photo"]
     for line, row in zip((first, second), rows, strict=True):
         columns = [value for one in row["scores"].values() for value in one.values()]
         assert line.split() == [*(word for value in columns for word in (f"{value:.2f}", "high" if value > 50 else "low")), row["path"]]

@@ -17,7 +17,7 @@ from camo.camouflage.overlap import apart, in_order
 from camo.camouflage.plan import Job
 from camo.device import device_of
 from camo.filter.full_size import FullSize
-from camo.photos.images import read, write
+from camo.photos.images import MAX_PIXELS, read, write
 from camo.photos.metadata import as_format, without_location, without_metadata
 
 if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
@@ -41,6 +41,8 @@ class Pipeline:
         strip: leave out the location ("gps") or everything but the colour profile ("metadata").
         overwrite: replace files that exist already.
         verifier: verify each photo; they are then filtered one by one.
+        strict: a photo of which something would have to be left out is a fault, and not written.
+        max_pixels: the most pixels that a photo may have.
     """
 
     photo_filter: FullSize
@@ -50,6 +52,8 @@ class Pipeline:
     strip: Literal["gps", "metadata"] | None = None
     overwrite: bool = False
     verifier: Verifier | None = None
+    strict: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, jobs: list[Job], faults: list[CamoError]) -> Generator[Job]:
         """Do the jobs."""
@@ -72,13 +76,15 @@ class Pipeline:
 
     def _load(self, job: Job) -> Job:
         """Decode a photo, and fit it to the format and the metadata that are to be written."""
-        photo = read(job.source)
+        photo = read(job.source, self.max_pixels)
         if self.strip:
             photo = without_metadata(photo) if self.strip == "metadata" else without_location(photo)
         try:
             photo = as_format(photo, self.file_format or photo.format)
         except CamoError as error:
             raise CamoError(f"{str(job.source)!r}: {error}") from error
+        if self.strict and photo.left_out:
+            raise CamoError(f"{str(job.source)!r}: not written, because this would be left out: {'; '.join(photo.left_out)}")
         height, width = photo.pixels.shape[-2:]
         if min(height, width) < MIN_SIDE:
             raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more on each side")

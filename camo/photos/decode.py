@@ -60,11 +60,11 @@ class Content:
 def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a file's content. Raises ValueError or whatever Pillow's decoders raise where it is no single picture of at most ``max_pixels``."""
     file_format = identify(content)
+    pillows_limit = f"more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.1f} megapixels that Pillow allows a WebP or TIFF; no flag raises that"
     try:
         found = CONTAINERS[file_format](content)
     except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ValueError(f"more than the {limit:.1f} megapixels that Pillow allows a WebP; no flag raises that") from None
+        raise ValueError(pillows_limit) from None
     except SyntaxError as error:  # which is what Pillow raises where a file does not look as its first bytes promise
         raise ValueError(f"damaged, or of an unsupported kind ({error})") from error
     width, height = found.picture.size
@@ -73,7 +73,10 @@ def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ValueError(f"{width}x{height} px are {megapixels:.1f} megapixels, more than the limit of {limit:.1f}; --max-pixels raises it")
     if found.frames > 1:
         raise ValueError(f"{found.frames} frames; animated and multi-page files are not supported")
-    found.picture.load()
+    try:
+        found.picture.load()
+    except Image.DecompressionBombError:
+        raise ValueError(pillows_limit) from None
     return _photo(found)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import warnings
 from collections.abc import Callable
 
 from PIL import Image, ImageFile
@@ -16,9 +15,6 @@ with contextlib.suppress(ImportError):  # the extra "heic"
 Image.init()  # else Pillow loads its rarer formats only once a file needs them
 READABLE = (*FORMATS, "GIF", *(name for name in ("AVIF", "HEIF") if name in Image.SAVE))
 NEEDS = {"AVIF": "AVIF needs Pillow 11.3 or newer: pip install -U pillow", "HEIF": "HEIC needs the package pillow-heif: pip install pillow-heif"}
-
-# Pillow warns of odd metadata, and of photos of more than 89 megapixels: neither is a fault to report.
-warnings.filterwarnings("ignore", module="PIL")
 
 MAX_PIXELS = 180_000_000  # of a photo, unless a caller allows more: a small file can claim any number, and each takes bytes of memory
 ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stripped = parser.add_mutually_exclusive_group()
     stripped.add_argument("--strip-gps", action="store_true", help="leave out the location in EXIF, XMP and comments")
     stripped.add_argument("--strip-metadata", action="store_true", help="leave out all metadata but the colour profile")
+    strict = "do not write a photo of which something would be left out; without it, a warning names what is"
+    parser.add_argument("--strict-metadata", action="store_true", help=strict)
+    parser.add_argument("--max-pixels", type=count, metavar="N", help="pixels of the largest photo that is read (default: 180000000)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist already; without it they are kept")
     check = parser.add_argument_group(
         "verification",
@@ -91,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     faults: list[CamoError] = []
-    written, kept = 0, 0
+    done = Done()
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         if processes.local_rank() == 0:  # the others' walk over the whole folder would find the same files
@@ -99,43 +102,55 @@ def _run(args: argparse.Namespace) -> int:
         jobs, unplanned = plan(args.photos, args.out, args.run_code, args.format and args.format.upper(), args.overwrite)
         faults += unplanned
         jobs = [job for job in jobs if processes.mine(job.destination.relative_to(args.out))]
-        kept = sum(job.kept for job in jobs)
+        done.kept = sum(job.kept for job in jobs)
         jobs = [job for job in jobs if args.verify or not job.kept]
         if jobs:
-            written, appeared = _camouflage(jobs, args, faults)
-            kept += appeared
+            _camouflage(jobs, args, faults, done)
     except BrokenPipeError:  # of the standard output
         raise
     except CamoError as error:
         faults.append(error)
     except OSError as error:
         faults.append(CamoError(f"{str(error.filename or args.out)!r}: {reason(error)}"))
-    report = (written, kept, list(map(str, faults)))
+    report = (done, list(map(str, faults)))
     try:
         reports = processes.gather(report, timedelta(seconds=time.monotonic() - start))
     except CamoError as error:
-        reports = [(written, kept, [*report[2], str(error)])]
+        reports = [(done, [*report[1], str(error)])]
     else:
         if processes.rank():  # the first process reports all faults; at another's status of 1, the launcher would end the first before it can
             return 0
     return _summary(reports, time.monotonic() - start, sys.stderr if args.verify else sys.stdout)  # with --verify the output is JSON lines
 
 
-def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError]) -> tuple[int, int]:
-    """Do the jobs; how many files were written, and how many were there when they were to be written, though not at the start."""
+@dataclass
+class Done:
+    """Counts of files: written, there already, and of those written the ones of which something was left out or more than 8 bits became 8."""
+
+    written: int = 0
+    kept: int = 0
+    lessened: int = 0
+    rounded: int = 0
+
+
+def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError], done: Done) -> None:
+    """Do the jobs and count them."""
     from tqdm import tqdm
 
-    written, appeared = 0, 0
     planned = {job.destination for job in jobs if job.kept}
     progress = tqdm(total=len(jobs), unit="photo", disable=None)  # None: on terminals alone
-    with progress, contextlib.closing(_pipeline(args)(jobs, faults)) as done:
-        for job in done:
+    with progress, contextlib.closing(_pipeline(args)(jobs, faults)) as finished:
+        for job in finished:
             progress.update()
-            written += not job.kept
-            appeared += job.kept and job.destination not in planned
+            done.written += not job.kept
+            done.kept += job.kept and job.destination not in planned
+            if job.photo and not job.kept:
+                done.rounded += job.photo.bits > 8
+                if job.photo.left_out:
+                    done.lessened += 1
+                    tqdm.write(f"warning: {str(job.source)!r}: left out: {'; '.join(job.photo.left_out)}", file=sys.stderr)
             if job.verdict:
                 _report(job, faults)
-    return written, appeared
 
 
 def _pipeline(args: argparse.Namespace) -> Pipeline:
@@ -159,7 +174,8 @@ def _pipeline(args: argparse.Namespace) -> Pipeline:
         verifier = Verifier(photo_filter, scorer, **{name: value for name, value in given.items() if value is not None})
     strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
     file_format = args.format.upper() if args.format else None
-    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier)
+    limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
+    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier, args.strict_metadata, **limit)
 
 
 def _report(job: Job, faults: list[CamoError]) -> None:
@@ -171,12 +187,14 @@ def _report(job: Job, faults: list[CamoError]) -> None:
         faults.append(CamoError(f"{str(job.destination)!r}: scores {job.verdict.score_after:.1f}, not protected"))
 
 
-def _summary(reports: list[tuple[int, int, list[str]]], seconds: float, out: TextIO) -> int:
+def _summary(reports: list[tuple[Done, list[str]]], seconds: float, out: TextIO) -> int:
     """Print the faults of all processes, then the counts. The exit status."""
-    written, kept = sum(report[0] for report in reports), sum(report[1] for report in reports)
-    faults = dict.fromkeys(r"\n".join(fault.splitlines()) for report in reports for fault in report[2])  # each process has those of the command
+    written, kept, lessened, rounded = (sum(getattr(done, field.name) for done, _ in reports) for field in fields(Done))
+    faults = dict.fromkeys(r"\n".join(fault.splitlines()) for report in reports for fault in report[1])  # each process has those of the command
     sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
-    print(f"{written} written, {kept} there already, {len(faults)} failed; {seconds:.1f} s, {written / seconds:.2f} photos/s", file=out, flush=True)
+    notes = (f"{lessened} without something that their file held" if lessened else "", f"{rounded} rounded to 8 bits" if rounded else "")
+    counts = ", ".join(filter(None, (f"{written} written", f"{kept} there already", f"{len(faults)} failed", *notes)))
+    print(f"{counts}; {seconds:.1f} s, {written / seconds:.2f} photos/s", file=out, flush=True)
     return 1 if faults else 0
 
 
