@@ -22,7 +22,7 @@ def setting(default: Any, text: str, choices: Collection[str] | None = None, met
 
 PRESETS: dict[str, dict[str, Any]] = {
     # From scratch to a filter that works on most photos, in minutes on two CPU cores.
-    "demo": {"steps": 500, "slack": 0.5, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
+    "demo": {"steps": 500, "slack": 0.5, "min_psnr": 37.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
     # The shipped filter, checkpoints/filter.safetensors. Takes more than an hour on two CPU cores.
     "bundled": {},
     # An ablation: the published recipe of FACPA (ICLR Tiny Papers 2023) with our generator. No JPEG, no perceptual terms, 10/255 everywhere.
