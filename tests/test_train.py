@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from accelerate.state import AcceleratorState
 
 import train
 from camo import CamoError
@@ -205,7 +206,9 @@ def gradient(config, out, monkeypatch, term):
 
     with monkeypatch.context() as patch:
         patch.setattr(train.Objective, "forward", one_term)
+        AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the first run's precision
         train.train(config, out, cpu=True)
+        AcceleratorState._reset_state(reset_partial_state=True)
     moments = load_state(out / "last.pt")["optimizer"]["state"]
     return torch.cat([moment["exp_avg"].flatten() for moment in moments.values()])
 
@@ -213,9 +216,10 @@ def gradient(config, out, monkeypatch, term):
 @pytest.mark.parametrize("term", ["score", "features"])
 def test_gradients_in_mixed_precision_agree_with_those_in_full(folder, tmp_path, monkeypatch, term):
     full, mixed = (
-        gradient(tiny(folder, precision=precision, steps=1, real_jpeg=0.0), tmp_path / precision, monkeypatch, term) for precision in ("no", "bf16")
+        gradient(tiny(folder, precision=precision, steps=1, channel="none"), tmp_path / precision, monkeypatch, term) for precision in ("no", "bf16")
     )
     assert not torch.equal(full, mixed)
+    # Without the channel: where an 8-bit value or a JPEG coefficient is rounded the other way, the gradient is that of another image.
     assert torch.cosine_similarity(full, mixed, dim=0) >= 0.99
 
 
@@ -237,7 +241,7 @@ def test_a_steep_slope_does_not_overflow_in_half_precision():
     assert (half - full).abs().max() < 0.02
 
 
-def test_mixed_precision_is_for_the_unet_alone_and_not_for_its_copies():
+def test_mixed_precision_is_for_what_the_unet_learns_and_not_for_copies():
     model = Filter(width=8)
     copy = deepcopy(model)
     autocast_unet(model, torch.device("cpu"), "bf16")

@@ -31,10 +31,15 @@ def choose_precision(asked: str, cpu: bool) -> str:
 
 
 def autocast_unet(model: Filter, device: torch.device, precision: str) -> None:
-    """Run the U-Net of ``model``, in place, under autocast to ``precision``; the rest of the filter stays in float32.
+    """Run what the U-Net of ``model`` learns, in place, under autocast to ``precision``. Its frozen trunk and the rest of the filter stay in float32.
 
-    The rest and all that follows need it: bf16 cannot tell neighbouring 8-bit values apart, and the gradient of a quality model that is computed in
-    bf16 points elsewhere. A copy of the model made later would run this model's U-Net, so copy first.
+    So must everything that follows: bf16 cannot tell neighbouring 8-bit values apart, and gradients that pass through a quality model in bf16, or
+    through the trunk, which holds the first stages of one, point elsewhere (cosines of 0.7 to 0.9 with those in float32; with this, 0.99).
+    A copy of the model made later would run this model's U-Net, so copy first.
     """
     if precision in DTYPES:
-        model.unet.forward = torch.autocast(device.type, DTYPES[precision])(model.unet.forward)  # type: ignore[method-assign]
+        unet, trunk = model.unet, model.unet.trunk
+        full, back = torch.autocast(device.type, enabled=False), trunk.back
+        trunk.forward = full(trunk.forward)  # type: ignore[method-assign]
+        trunk.back = full(lambda fine, coarse, coarsest, gates: back(fine.float(), coarse.float(), coarsest.float(), gates))  # type: ignore[method-assign]
+        unet.forward = torch.autocast(device.type, DTYPES[precision])(unet.forward)  # type: ignore[method-assign]
