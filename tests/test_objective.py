@@ -67,7 +67,7 @@ def test_terms_add_up_to_the_loss(photos):
     filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     loss, terms = whole(photos, filtered)
     parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
-    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "seen"}
+    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "seen"}
     assert min(parts.values()) > 0
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
     assert terms["stat/score_each"].shape == (4,)

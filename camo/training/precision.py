@@ -34,7 +34,7 @@ def autocast_unet(model: Filter, device: torch.device, precision: str) -> None:
     """Run what the U-Net of ``model`` learns, in place, under autocast to ``precision``. Its frozen trunk and the rest of the filter stay in float32.
 
     So must everything that follows: bf16 cannot tell neighbouring 8-bit values apart, and gradients that pass through a quality model in bf16, or
-    through the trunk, which holds the first stages of one, point elsewhere (cosines of 0.7 to 0.9 with those in float32; with this, 0.99).
+    through the trunk, which holds the first stages of one, point elsewhere (cosines of 0.7 to 0.9 with those in float32; with this, 0.98 or more).
     A copy of the model made later would run this model's U-Net, so copy first.
     """
     if precision in DTYPES:
