@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from camo import CamoError
-from camo.measure.after import scores_after
 from camo.measure.metrics import psnr, ssim
-from camo.photos.images import to_float, to_uint8
+from camo.photos.images import jpeg_roundtrip, to_float, to_uint8
 from camo.training.crops import CentreCrops
 
 
@@ -36,7 +35,7 @@ class Validation:
         self.loader = DataLoader(CentreCrops(photos, (384, 512)), batch_size)
         self.scorer, self.threshold, self.device = scorer, threshold, device
         with torch.inference_mode():
-            self.clean = torch.cat([self._score(pixels) for pixels in self.loader])
+            self.clean = torch.cat([self._score(to_float(pixels).to(device)) for pixels in self.loader])
         if not (self.clean > threshold).any():
             raise CamoError(
                 f"none of the {len(photos)} validation photos scores above --threshold {threshold} (the highest score is {self.clean.max():.1f}),"
@@ -58,14 +57,13 @@ class Validation:
         pictures: list[Tensor] = []
         for pixels in self.loader:
             original = to_float(pixels).to(self.device)
-            written = to_uint8(model(original))
-            filtered = to_float(written)
-            scores.append(self._score(written))
+            filtered = to_float(to_uint8(model(original)))
+            scores.append(self._score(filtered))
             decibels.append(psnr(original, filtered).clamp(max=100))  # an unchanged photo's is infinite
             similarity.append(ssim(original, filtered))
             if len(pictures) < self.PICTURES:
                 pictures.extend(torch.cat([original, filtered, (0.5 + 10 * (filtered - original)).clamp(0, 1)], dim=3).cpu())
-        after, distance = torch.cat(scores), torch.cat(decibels).cpu()
+        after, distance = torch.cat(scores), torch.cat(decibels)
         high = self.clean > self.threshold
         protected = after[high] < self.threshold
         figures = {
@@ -80,5 +78,5 @@ class Validation:
             raise CamoError(f"validation: {wrong[0]} is {figures[wrong[0]]}")
         return figures, torch.stack(pictures[: self.PICTURES])
 
-    def _score(self, pixels: Tensor) -> Tensor:
-        return torch.tensor(scores_after(self.scorer, pixels.cpu(), self.QUALITY, self.device))
+    def _score(self, image: Tensor) -> Tensor:
+        return self.scorer(jpeg_roundtrip(image, self.QUALITY))
