@@ -1,7 +1,6 @@
-import contextlib
-
 """The processes that decode photos: their failures are reported in one line, and none keeps a run from ending."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
