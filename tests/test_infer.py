@@ -34,6 +34,7 @@ from camo.photos.files import atomic_write
 from camo.photos.images import READABLE, Photo, read, to_float, to_uint8
 from camo.photos.metadata import SUFFIX_OF
 from camo.quality import models
+from camo.verbs.infer import Done
 
 ROOT = Path(__file__).parent.parent
 WRONG_USAGE, INTERRUPTED = 2, 130
@@ -757,7 +758,7 @@ def test_a_variable_that_some_launcher_left_behind_makes_no_group(tmp_path, camo
 
 def test_only_the_first_process_ends_with_the_status_of_all(camouflage, make, monkeypatch, capsys, launch):
     make("in/a.png")
-    monkeypatch.setattr(processes, "gather", lambda report, worked: [report, (3, 0, ["a fault"])])
+    monkeypatch.setattr(processes, "gather", lambda report, worked: [report, (Done(written=3), ["a fault"])])
     for rank, expected in ((0, 1), (1, 0)):
         launch(rank)
         assert camouflage("in", "missing") == expected
