@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from camo.photos.tiff_structure import Structure
 from camo.photos.turning import UPRIGHT
 
 GREYSCALE_MODES = {"1", "L", "LA"}
+LIFTING = threading.Lock()  # one thread at a time moves Pillow's limit, and moves it back
 MAX_COMMENT = 65533  # bytes; what a segment of a JPEG holds
 FILLERS = (b"\x5a" * 64, b"\xa5\x3c\x0f" * 64)  # bytes of a scan that mean something to a decoder that still waits for some
 
@@ -59,12 +61,21 @@ class Content:
 
 def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a file's content. Raises ValueError or whatever Pillow's decoders raise where it is no single picture of at most ``max_pixels``."""
+    try:
+        return _decoded(content, max_pixels)
+    except Image.DecompressionBombError:  # of the few decoders in Pillow that ask for its own limit, which holds for the whole process
+        with LIFTING:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+            try:
+                return _decoded(content, max_pixels)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decoded(content: bytes, max_pixels: int) -> Photo:
     file_format = identify(content)
-    pillows_limit = f"more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.1f} megapixels that Pillow allows a WebP or TIFF; no flag raises that"
     try:
         found = CONTAINERS[file_format](content)
-    except Image.DecompressionBombError:
-        raise ValueError(pillows_limit) from None
     except SyntaxError as error:  # which is what Pillow raises where a file does not look as its first bytes promise
         raise ValueError(f"damaged, or of an unsupported kind ({error})") from error
     width, height = found.picture.size
@@ -73,10 +84,7 @@ def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ValueError(f"{width}x{height} px are {megapixels:.1f} megapixels, more than the limit of {limit:.1f}; --max-pixels raises it")
     if found.frames > 1:
         raise ValueError(f"{found.frames} frames; animated and multi-page files are not supported")
-    try:
-        found.picture.load()
-    except Image.DecompressionBombError:
-        raise ValueError(pillows_limit) from None
+    found.picture.load()
     return _photo(found)
 
 

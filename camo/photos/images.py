@@ -50,7 +50,7 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
     Args:
         path: the file.
-        max_pixels: the most pixels that a photo may have; a WebP no more than Pillow's own limit of 179 megapixels either.
+        max_pixels: the most pixels that a photo may have.
 
     Raises:
         CamoError: the file cannot be read, holds no such picture, is damaged, or has more than ``max_pixels``.
