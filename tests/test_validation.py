@@ -51,7 +51,8 @@ def test_pictures_are_kept_of_four_photos_alone(greys):
     kept = []
 
     def count(image):
-        kept.append(sum(1 for each in gc.get_objects() if isinstance(each, torch.Tensor) and each.shape == (3, 384, 3 * 512)))
+        # Subclasses are left out: those that a trace in another test left behind have no size to compare.
+        kept.append(sum(1 for each in gc.get_objects() if type(each) is torch.Tensor and each.shape == (3, 384, 3 * 512)))
         return image
 
     Validation(greys, Brightness(), 45.0, 1, CPU)(count)
