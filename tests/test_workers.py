@@ -1,5 +1,6 @@
 """The processes that decode photos: their failures are reported in one line, and none keeps a run from ending."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -119,6 +120,7 @@ def sleep_forever(ready):
 
 
 def test_a_worker_that_is_stuck_is_killed():
+    gc.collect()  # loaders of tests before this one, whose workers would be killed too
     ready = multiprocessing.Event()
     worker = multiprocessing.Process(target=sleep_forever, args=(ready,), daemon=True)
     with supervise_workers(grace=0.5):
