@@ -26,9 +26,9 @@ REFINE = 20  # steps
 OPTIMISER = "adam through JPEG 90, 60 steps"  # what the verified filter should take a tenth of
 
 
-def verified(model: nn.Module, scorer: nn.Module, photos: Sequence[Photo]) -> tuple[str, float]:
+def verified(model: FullSize, scorer: nn.Module, photos: Sequence[Photo]) -> tuple[str, float]:
     """(what was run, seconds per photo); the former says for how many photos no strength was enough, because these take the most time."""
-    verifier = Verifier(model, scorer, refine=REFINE)
+    verifier = Verifier(model, {"bundled": scorer}, refine=REFINE)
     verdicts = [verifier(photo, 1.0)[1] for photo in photos]
     refined = sum(verdict.steps > 0 for verdict in verdicts)
     return f"filter, verified, {REFINE} steps for {refined} of {len(photos)}", sum(verdict.seconds for verdict in verdicts) / len(photos)

@@ -46,6 +46,16 @@ def test_strips_give_what_the_filter_gives_at_once(full_size, small_filter, monk
     assert (in_strips != pixels).float().mean() > 0.1
 
 
+@pytest.mark.parametrize("size", [(96, 128), (901, 1203)])
+def test_one_run_of_the_network_serves_any_strength(full_size, size):
+    pixels = noise(*size, 0, 1)
+    prepared = full_size.prepare(pixels)
+    strengths = (0.0, 0.4, 1.3)
+    results = [prepared(strength) for strength in strengths]
+    assert torch.equal(results[0], pixels)
+    assert all(torch.equal(result, full_size(pixels, strength)) for result, strength in zip(results, strengths, strict=True))
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(901, 1203), (1203, 901), (301, 3001)])
 def test_the_centre_of_a_large_photo_gets_its_own_residual_without_a_seam(full_size, small_filter, size):

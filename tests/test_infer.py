@@ -345,14 +345,14 @@ def test_with_verify_the_files_that_are_kept_are_scored_too(tmp_path, camouflage
 @pytest.fixture
 def another_run(tmp_path, monkeypatch):
     """While this run filters, another one writes a black photo to the same place."""
-    forward = FullSize.forward
+    prepare = FullSize.prepare
 
-    def meanwhile(self, pixels, strength):
+    def meanwhile(self, pixels):
         (tmp_path / "out").mkdir(exist_ok=True)
         Image.new("RGB", (40, 24)).save(tmp_path / "out/a.png")
-        return forward(self, pixels, strength)
+        return prepare(self, pixels)
 
-    monkeypatch.setattr(FullSize, "forward", meanwhile)
+    monkeypatch.setattr(FullSize, "prepare", meanwhile)
 
 
 def test_a_file_that_another_run_wrote_meanwhile_is_there_already(tmp_path, camouflage, make, capsys, another_run):

@@ -1,6 +1,7 @@
 """From a file's pixels to a file's pixels: photos of any size, large ones in strips, so that the memory stays bounded."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -43,16 +44,36 @@ class FullSize(nn.Module):
     @torch.inference_mode()
     def forward(self, pixels: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` as for the filter."""
-        height, width = pixels.shape[-2:]
-        if height * width < self.least_area:
-            return to_uint8(self.filter(self._to_float(pixels), strength)).cpu()
+        if not self._large(pixels):
+            return self.prepare(pixels)(strength)
         result = torch.empty_like(pixels)
         for photo, filtered in zip(pixels, result, strict=True):
-            self._in_strips(photo, strength, filtered)
+            self._in_strips(photo)(strength, filtered)
         return result
 
-    def _in_strips(self, photo: Tensor, strength: float, filtered: Tensor) -> None:
-        """Filter one large photo, (3, H, W) uint8, into ``filtered``: the filter's own sums, a few rows at a time."""
+    @torch.inference_mode()
+    def prepare(self, pixels: Tensor) -> Callable[[float], Tensor]:
+        """Run the network once for any number of strengths: ``prepare(pixels)(strength)`` is ``forward(pixels, strength)``."""
+        if self._large(pixels):
+            writers = [self._in_strips(photo) for photo in pixels]
+
+            @torch.inference_mode()
+            def large(strength: float) -> Tensor:
+                result = torch.empty_like(pixels)
+                for write, filtered in zip(writers, result, strict=True):
+                    write(strength, filtered)
+                return result
+
+            return large
+        original = self._to_float(pixels)
+        residual = self.filter.whole_residual(original)
+        return torch.inference_mode()(lambda strength: to_uint8((original + strength * residual).clamp(0, 1)).cpu())
+
+    def _large(self, pixels: Tensor) -> bool:
+        return pixels.shape[-2] * pixels.shape[-1] >= self.least_area
+
+    def _in_strips(self, photo: Tensor) -> Callable[[float, Tensor], None]:
+        """The filter's own sums for one large photo, (3, H, W) uint8, a few rows at a time; called with a strength, they write into a photo."""
         height, width = photo.shape[-2:]
         step = max(1, self.STRIP // width)
         strips = [slice(top, min(top + step, height)) for top in range(0, height, step)]
@@ -60,14 +81,19 @@ class FullSize(nn.Module):
         plan = F.interpolate(plan, [plan.shape[-2], width], mode="bilinear", align_corners=False)
         residuals = [self._residual(photo, plan, strip).half() for strip in strips]  # half: a thousandth of it is far below a step of 8 bits
         ceiling = self.filter.ceiling(residuals)
-        rows, columns, second = self._centre(photo, strength)
-        for strip, residual in zip(strips, residuals, strict=True):
-            held = self.filter.hold(residual.float(), ceiling)[0]
-            image = self._to_float(photo[:, strip]).add_(held.mul_(self.centre.louder * strength))
-            top, bottom = max(rows.start, strip.start), min(rows.stop, strip.stop)
-            if top < bottom:
-                image[:, top - strip.start : bottom - strip.start, columns] += second[:, top - rows.start : bottom - rows.start]
-            filtered[:, strip] = to_uint8(image)
+        rows, columns, second = self._centre(photo)
+
+        def write(strength: float, filtered: Tensor) -> None:
+            inside = second(strength)
+            for strip, residual in zip(strips, residuals, strict=True):
+                held = self.filter.hold(residual.float(), ceiling)[0]
+                image = self._to_float(photo[:, strip]).add_(held.mul_(self.centre.louder * strength))
+                top, bottom = max(rows.start, strip.start), min(rows.stop, strip.stop)
+                if top < bottom:
+                    image[:, top - strip.start : bottom - strip.start, columns] += inside[:, top - rows.start : bottom - rows.start]
+                filtered[:, strip] = to_uint8(image)
+
+        return write
 
     def _to_float(self, pixels: Tensor) -> Tensor:
         return to_float(pixels.to(self.filter.jnd.luma.device))
@@ -90,14 +116,15 @@ class FullSize(nn.Module):
         enlarged = torch.lerp(plan[:, :, above], plan[:, :, below], (place - above)[:, None])
         return self.filter.residual(enlarged, self._to_float(photo[None, :, top:bottom]))[:, :, strip.start - top : strip.stop - top]
 
-    def _centre(self, photo: Tensor, strength: float) -> tuple[slice, slice, Tensor]:
-        """The window's rows and columns, and the second residual there, (3, rows, columns)."""
+    def _centre(self, photo: Tensor) -> tuple[slice, slice, Callable[[float], Tensor]]:
+        """The window's rows and columns, and for a strength the second residual there, (3, rows, columns)."""
         top, left = (max(0, side - window) // 2 for side, window in zip(photo.shape[-2:], (self.centre.height, self.centre.width), strict=True))
         rows = slice(top, min(top + self.centre.height, photo.shape[-2]))
         columns = slice(left, min(left + self.centre.width, photo.shape[-1]))
         original = self._to_float(photo[None, :, rows, columns])
-        residual = (self.filter(original, strength) - original)[0]
-        return rows, columns, residual * self._fade(residual.shape[-2]).outer(self._fade(residual.shape[-1])).to(residual)
+        residual = self.filter.whole_residual(original)
+        weights = self._fade(residual.shape[-2]).outer(self._fade(residual.shape[-1])).to(residual)
+        return rows, columns, lambda strength: (((original + strength * residual).clamp(0, 1) - original) * weights)[0]
 
     def _fade(self, length: int) -> Tensor:
         """Weights along a side of the window. Shape: (length,)."""

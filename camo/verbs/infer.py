@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from camo.camouflage.plan import Job
 
 INTERRUPTED = 130
-WITH_VERIFY = ("channel", "min_psnr", "refine", "biqa")  # flags that mean nothing without --verify
+WITH_VERIFY = ("channel", "min_psnr", "margin", "refine", "biqa")  # flags that mean nothing without --verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,13 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "verification",
         "Each file that is written or kept is decoded and scored, and reported as one line of JSON. The exit status is 1 if one is not protected.",
     )
-    check.add_argument("--verify", action="store_true", help="raise the strength where a photo is not protected, as far as --min-psnr allows")
+    check.add_argument("--verify", action="store_true", help="give each photo the least strength that protects it, as far as --min-psnr allows")
     check.add_argument(
-        "--channel", metavar="OP", help="what happens to a file before it is scored, in the words of the verb evaluate (default: JPEG 90)"
+        "--channel",
+        action="append",
+        metavar="OP",
+        help="what happens to a file before it is scored, in the words of the verb evaluate; several times (default: JPEG 90)",
+    )
+    check.add_argument("--biqa", action="append", metavar="MODEL", help=f"quality model: {SPEC_HELP}; several times (default: bundled)")
+    check.add_argument(
+        "--margin", type=points, metavar="X", help="points below 50 that every model's score should reach after every operation (default: 3)"
     )
     check.add_argument("--min-psnr", type=decibels, metavar="DB", help="lowest PSNR that a raised strength or --refine may reach (default: 36)")
-    check.add_argument("--refine", type=steps, metavar="N", help="steps of per-image optimisation where no strength protects (default: 0)")
-    check.add_argument("--biqa", metavar="MODEL", help=f"quality model: {SPEC_HELP} (default: bundled)")
+    check.add_argument("--refine", type=steps, metavar="N", help="steps of per-image optimisation where no strength reaches the margin (default: 0)")
     parser.epilog = "Processes started together by torchrun or accelerate launch share the files. To complete an interrupted run, repeat the command."
     parser.set_defaults(wrong_usage=parser.error)
 
@@ -169,9 +175,9 @@ def _pipeline(args: argparse.Namespace) -> Pipeline:
         from camo.camouflage.verify import Verifier
         from camo.quality import models
 
-        given = {"operation": args.channel, "min_psnr": args.min_psnr, "refine": args.refine}
-        scorer = models.load(args.biqa or "bundled", chosen)
-        verifier = Verifier(photo_filter, scorer, **{name: value for name, value in given.items() if value is not None})
+        given = {"operations": args.channel, "min_psnr": args.min_psnr, "margin": args.margin, "refine": args.refine}
+        scorers = {spec: models.load(spec, chosen) for spec in args.biqa or ["bundled"]}
+        verifier = Verifier(photo_filter, scorers, **{name: value for name, value in given.items() if value is not None})
     strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
     file_format = args.format.upper() if args.format else None
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
@@ -182,9 +188,16 @@ def _report(job: Job, faults: list[CamoError]) -> None:
     """Print what verification found of a file."""
     assert job.verdict
     line = {"path": str(job.source), "written": str(job.destination), **asdict(job.verdict)}
-    print(json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}), flush=True)
+    print(json.dumps(to_three_places(line)), flush=True)
     if not job.verdict.protected:
         faults.append(CamoError(f"{str(job.destination)!r}: scores {job.verdict.score_after:.1f}, not protected"))
+
+
+def to_three_places(value: Any) -> Any:
+    """A JSON value with its numbers to three decimals."""
+    if isinstance(value, dict):
+        return {key: to_three_places(each) for key, each in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _summary(reports: list[tuple[Done, list[str]]], seconds: float, out: TextIO) -> int:
@@ -224,6 +237,14 @@ def decibels(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text}: must be a finite number")
+    return value
+
+
+def points(text: str) -> float:
+    """Parse a part of the scale of scores. Raises ArgumentTypeError."""
+    value = float(text)
+    if not 0 <= value < 50:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more and less than 50")
     return value
 
 
