@@ -55,25 +55,29 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     set_seed(config.seed)
 
     # The filter and what it is trained against
-    scorer = models.load(config.biqa, device)
-    models.require_gradient(scorer, device)
-    bundled: Any = scorer.model if config.biqa == "bundled" else models.load_bundled()  # its first stages are the filter's trunk
+    scorers = {spec: models.load(spec, device) for spec in config.biqa}
+    for spec, scorer in scorers.items():
+        models.require_gradient(scorer, spec, device)
+    bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()  # its first stages are the filter's trunk
     model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr)
     model = model.to(device).to(memory_format=torch.channels_last)
     if config.init:
         initial = load_filter(Path(config.init))
-        if initial.arguments != model.arguments:
-            raise CamoError(f"--init {config.init}: a filter of {initial.arguments}, not {model.arguments}")
+        if (found := initial.arguments | {"min_psnr": config.min_psnr}) != model.arguments:  # the limit is no weight's shape
+            raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
         model.load_state_dict(initial.state_dict())
     model.unet.trunk.copy_from(bundled.backbone)  # after --init, whose trunk may be another model's
     channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
-    objective = Objective(scorer, terms_of_change, channel, config.target, config.slack, seed=config.seed * world + rank)
+    in_turn = config.models_per_step == "one"
+    targets = config.per_model(config.target)
+    objective = Objective(scorers, terms_of_change, channel, targets, config.slack, seed=config.seed * world + rank, in_turn=in_turn)
 
     # Photos
     photos = list_photos(map(Path, config.data))
     training, held_out = (photos, list_photos(map(Path, config.val))) if config.val else hold_out(photos, config.hold_out)
-    validation = Validation(held_out, scorer, config.threshold, config.batch_size, device)  # in every process, so that all refuse together
+    # In every process, so that all refuse together
+    validation = Validation(held_out, scorers, config.per_model(config.threshold), config.batch_size, device)
     size = (config.crop_height, config.crop_width)
     crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed)
 
@@ -87,7 +91,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     parts = {"model": accelerator.unwrap_model(model), "average": average, "optimizer": optimizer, "schedule": schedule, "scaler": accelerator.scaler}
     start, best = 0, -math.inf
     if state:
-        start, best, objective.weight = restore(out / "last.pt", state, parts)
+        start, best, objective.weights = restore(out / "last.pt", state, parts)
         objective.step = start
     batches = Subset(crops, crops_of_process(start, config.steps, config.batch_size, rank, world))
     loader = DataLoader(batches, config.batch_size, num_workers=config.workers, worker_init_fn=ignore_signals)
@@ -102,7 +106,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
     if main:
-        print(f"quality model: {config.biqa}; perceptual terms: {config.perceptual}; from step {start} of {config.steps}; processes: {world}")
+        print(f"quality models: {', '.join(scorers)}; perceptual terms: {config.perceptual}; from step {start} of {config.steps}; processes: {world}")
     progress = tqdm(loader, initial=start, total=config.steps, desc="train", disable=not main, mininterval=2)
     excesses: list[Tensor] = []  # one per step since the last update of the weights
     for step, pixels in enumerate(progress, start + 1):
@@ -120,13 +124,15 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
         excesses.append(terms["stat/excess"])
         if writer and step % 10 == 0:
             log(writer, step, loss, terms, float(schedule.get_last_lr()[0]))
-            progress.set_postfix(score=f"{terms['stat/score_each'].mean().item():.1f}", psnr=f"{terms['stat/psnr'].item():.1f}", refresh=False)
+            score = torch.cat([value for name, value in terms.items() if name.startswith("stat/score ")]).mean().item()
+            progress.set_postfix(score=f"{score:.1f}", psnr=f"{terms['stat/psnr'].item():.1f}", refresh=False)
         if not accelerator.sync_gradients:
             continue  # gradients that are still being added are in no checkpoint, so whatever is due waits
         # Signals reach the processes at different steps; they leave together.
-        excess, leave = accelerator.reduce(torch.tensor([torch.stack(excesses).mean().item(), stop], device=device), "mean").tolist()
+        mean = torch.stack(excesses).nanmean(0)  # NaN for a model that has not scored, in every process alike
+        *means, leave = accelerator.reduce(torch.cat([mean, mean.new_tensor([stop])]), "mean").tolist()
         excesses.clear()
-        objective.adapt(excess)
+        objective.adapt(means)
         schedule.step()
         average.update_parameters(accelerator.unwrap_model(model))
         due = step % config.validate_every < config.accumulate or step == config.steps
@@ -142,7 +148,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
                 save_filter(out / "best.safetensors", cast(Filter, average.module), provenance)
         if due or leave:
             if main:
-                save_state(out / "last.pt", parts, step=step, best=best, weight=objective.weight, config=config.as_json(), processes=world)
+                save_state(out / "last.pt", parts, step=step, best=best, weights=objective.weights, config=config.as_json(), processes=world)
             accelerator.wait_for_everyone()
         if leave:
             raise KeyboardInterrupt
@@ -157,7 +163,7 @@ def log(writer: SummaryWriter, step: int, loss: Tensor, terms: dict[str, Tensor]
     writer.add_scalar("rate", rate, step)
     for name, value in terms.items():
         if value.ndim:
-            writer.add_histogram(name, value.cpu(), step)
+            writer.add_histogram(name, value[value.isfinite()].cpu(), step)
         else:
             writer.add_scalar(name, value.item(), step)
 

@@ -1,3 +1,4 @@
+import math
 import sys
 
 import pytest
@@ -24,9 +25,9 @@ class Nothing(torch.nn.Module):
 
 
 def objective(**changes):
-    settings = {"target": 40.0, "slack": 0.2} | changes
-    still = Channel(quality=(95, 95), resize_rate=0, shift=0, real_rate=0)
-    return Objective(Brightness(), Nothing(), still, **settings)
+    settings = {"scorers": {"bright": Brightness()}, "targets": [40.0], "slack": 0.2} | changes
+    still = Channel(quality=(95, 95), resize_rate=0, turn_rate=0, shift=0, real_rate=0)
+    return Objective(perceptual=Nothing(), channel=still, **settings)
 
 
 def grey(value, size=64):
@@ -43,16 +44,48 @@ def test_hinge_ends_at_the_target():
 
 def test_the_weight_of_the_score_follows_the_constraint():
     held, broken, stays = (objective() for _ in range(3))
-    held.weight = broken.weight = stays.weight = 3.0
+    held.weights, broken.weights, stays.weights = [3.0], [3.0], [3.0]
     for _ in range(100):
-        held.adapt(0.05)
-        broken.adapt(4.0)
-        stays.adapt(0.2)
-    assert held.weight < 2 < stays.weight == 3 < broken.weight == pytest.approx(3 * 1.01**100)
+        held.adapt([0.05])
+        broken.adapt([4.0])
+        stays.adapt([0.2])
+    assert held.weights[0] < 2 < stays.weights[0] == 3 < broken.weights[0] == pytest.approx(3 * 1.01**100)
     for _ in range(2000):
-        held.adapt(0.0)
-        broken.adapt(4.0)
-    assert (held.weight, broken.weight) == (Objective.LIGHTEST, Objective.HEAVIEST)
+        held.adapt([0.0])
+        broken.adapt([4.0])
+    assert held.weights + broken.weights == [Objective.LIGHTEST, Objective.HEAVIEST]
+
+
+def test_each_model_has_a_target_and_a_weight_of_its_own():
+    """A scorer for which the photo is dark enough and one for which it is not: the second comes to weigh all."""
+    both = objective(scorers={"easy": Brightness(), "hard": Brightness()}, targets=[50.0, 20.0])
+    for _ in range(600):
+        loss, terms = both(grey(0.4), grey(0.4))
+        both.adapt(terms["stat/excess"].tolist())
+    assert both.weights == [Objective.LIGHTEST, Objective.HEAVIEST]
+    assert terms["stat/excess"].tolist() == pytest.approx([0, 4], abs=0.1)
+    assert loss.item() == pytest.approx(4 * 15 / (1 + 15 + 0.1), abs=0.1)
+    assert {"stat/score easy", "stat/score hard", "stat/weight easy", "stat/weight hard"} < set(terms)
+
+
+def test_in_turn_one_model_scores_in_each_step():
+    class Counts(Brightness):
+        calls = 0
+
+        def forward(self, image):
+            self.calls += 1
+            return super().forward(image)
+
+    first, second = Counts(), Counts()
+    turns = objective(scorers={"first": first, "second": second}, targets=[40.0, 40.0], in_turn=True)
+    for step in range(4):
+        _, terms = turns(grey(0.6), grey(0.6))
+        assert terms["stat/excess"].isfinite().tolist() == [step % 2 == 0, step % 2 == 1]
+        turns.adapt([math.nan, 0.0])
+    assert (first.calls, second.calls) == (2, 2)
+    assert turns.weights[1] < turns.weights[0] == Objective.HEAVIEST
+    turns.step = 1  # as a resumed run sets it
+    assert "stat/score second" in turns(grey(0.6), grey(0.6))[1]
 
 
 def test_a_bad_patch_counts_more_than_its_area():
@@ -63,18 +96,18 @@ def test_a_bad_patch_counts_more_than_its_area():
 
 
 def test_terms_add_up_to_the_loss(photos):
-    whole = Objective(Brightness(), perceptual.load("offline"), Channel(), 10.0, 0.2)
+    whole = Objective({"bright": Brightness()}, perceptual.load("offline"), Channel(), [10.0], 0.2)
     filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     loss, terms = whole(photos, filtered)
     parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
     assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "seen"}
     assert min(parts.values()) > 0
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
-    assert terms["stat/score_each"].shape == (4,)
+    assert terms["stat/score bright"].shape == (4,)
 
 
 def test_the_same_step_draws_the_same_channel(photos):
-    random = Objective(Brightness(), Nothing(), Channel(), 10.0, 0.2, seed=5)
+    random = Objective({"bright": Brightness()}, Nothing(), Channel(), [10.0], 0.2, seed=5)
     losses = [random(photos, photos)[0] for _ in range(2)]
     random.step = 0
     assert torch.equal(random(photos, photos)[0], losses[0])

@@ -232,9 +232,9 @@ def test_a_scorer_without_a_gradient_scores_but_is_refused_for_training(tmp_path
         scorer = models.load(str(tmp_path / "own.ts"))
         assert scorer(torch.full((1, 3, 40, 30), 0.5)).tolist() == pytest.approx([45])
         with pytest.raises(CamoError, match=f"gives no gradient to train with .*{told}"):
-            models.require_gradient(scorer)
+            models.require_gradient(scorer, "own.ts")
     torch.jit.script(Scorer(90.0, False)).save(tmp_path / "own.ts")
-    models.require_gradient(models.load(str(tmp_path / "own.ts")))
+    models.require_gradient(models.load(str(tmp_path / "own.ts")), "own.ts")
 
 
 @pytest.mark.parametrize("spec", ["nonsense", "koncept", "model.pt", ""])

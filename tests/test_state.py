@@ -4,7 +4,7 @@ import torch
 from camo import CamoError
 from camo.training.state import PARTS, STATE_KEYS, load_state, restore, save_state
 
-VALUES = {"step": 3, "best": 1.5, "weight": 2.0, "config": {"seed": 1}, "processes": 1}
+VALUES = {"step": 3, "best": 1.5, "weights": [2.0, 0.1], "config": {"seed": 1}, "processes": 1}
 
 
 def parts():
@@ -16,7 +16,7 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path):
     save_state(tmp_path / "last.pt", saved, **VALUES)
     state = load_state(tmp_path / "last.pt")
     assert state.keys() == STATE_KEYS
-    assert restore(tmp_path / "last.pt", state, restored) == (3, 1.5, 2.0)
+    assert restore(tmp_path / "last.pt", state, restored) == (3, 1.5, [2.0, 0.1])
     assert torch.equal(saved["model"].weight, restored["model"].weight)
 
 

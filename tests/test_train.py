@@ -120,7 +120,7 @@ def test_a_stop_waits_for_the_steps_that_belong_together(folder, tmp_path, monke
 
 def test_a_run_says_which_terms_it_minimises(folder, tmp_path, capsys):
     train.train(tiny(folder, steps=1, perceptual="none"), tmp_path, cpu=True)
-    assert "quality model: bundled; perceptual terms: none" in capsys.readouterr().out.splitlines()[0]
+    assert "quality models: bundled; perceptual terms: none" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
@@ -150,18 +150,34 @@ class FailsInTraining(Fake):
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.models, "load", lambda spec, device: FailsInTraining(60.0))
     with pytest.raises(CamoError, match=r"step 1: the loss is nan; score nan, pixels \d"):
-        train.train(tiny(folder, biqa="fake"), tmp_path, cpu=True)
+        train.train(tiny(folder, biqa=("fake",)), tmp_path, cpu=True)
+
+
+@pytest.mark.parametrize("models_per_step", ["all", "one"])
+def test_against_several_models(folder, tmp_path, monkeypatch, models_per_step):
+    """Where one is fooled from the start and the other never: their weights part, and a run that is continued has both."""
+    monkeypatch.setattr(train.models, "load", lambda spec, device: Fake(30.0 if spec == "easy" else 60.0))
+    monkeypatch.setattr(train, "Validation", lambda *_: lambda _: ({"merit": 1.0}, torch.zeros(1, 3, 8, 8)))
+    config = tiny(folder, biqa=("easy", "hard"), models_per_step=models_per_step, target=(40.0, 45.0))
+    train.train(config, tmp_path, cpu=True)
+    easy, hard = load_state(tmp_path / "last.pt")["weights"]
+    assert easy == pytest.approx(15 * 0.99 ** (6 if models_per_step == "all" else 3))
+    assert hard == 15
+    assert read_provenance(tmp_path / "best.safetensors")["settings"]["biqa"] == ["easy", "hard"]
+    state = load_state(tmp_path / "last.pt") | {"step": 5}
+    train.train(config, tmp_path, state, cpu=True)
+    assert load_state(tmp_path / "last.pt")["weights"][0] == pytest.approx(easy * (0.99 if models_per_step == "all" else 1))
 
 
 def test_a_scorer_without_a_gradient_is_refused_before_the_first_step(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.models, "load", lambda spec, device: Fake(60.0, slope=0.0))
     with pytest.raises(CamoError, match="gives no gradient to train with"):
-        train.train(tiny(folder, biqa="fake"), tmp_path, cpu=True)
+        train.train(tiny(folder, biqa=("fake",)), tmp_path, cpu=True)
 
 
 def test_validation_photos_that_need_no_protection_are_refused_before_the_first_step(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train.Objective, "forward", None)  # no step may be taken
-    monkeypatch.setattr(sys, "argv", command(folder, tmp_path, threshold=99.0))
+    monkeypatch.setattr(sys, "argv", command(folder, tmp_path, threshold=(99.0,)))
     assert train.main() == 1
     output = capsys.readouterr()
     assert output.out == ""
@@ -174,7 +190,7 @@ def test_the_threshold_decides_what_is_protected(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.models, "load", lambda spec, device: Fake(60.0))
     rates = {}
     for threshold in (59.0, 70.0):  # the filter changes nothing about a score of 60
-        settings = tiny(folder, biqa="fake", threshold=threshold, steps=1)
+        settings = tiny(folder, biqa=("fake",), threshold=(threshold,), steps=1)
         if threshold < 60:
             train.train(settings, tmp_path / str(threshold), cpu=True)
             rates[threshold] = read_provenance(tmp_path / str(threshold) / "best.safetensors")["validation"]["protected_rate"]
@@ -260,7 +276,7 @@ def test_the_weight_of_the_score_moves_once_per_update_by_the_mean_excess(folder
         return loss, terms
 
     monkeypatch.setattr(train.Objective, "forward", forward_and_note)
-    monkeypatch.setattr(train.Objective, "adapt", lambda self, excess: moves.append(excess))
+    monkeypatch.setattr(train.Objective, "adapt", lambda self, excesses: moves.extend(excesses))
     train.train(tiny(folder, steps=6, accumulate=3, validate_every=6), tmp_path, cpu=True)
     assert moves == pytest.approx([sum(excesses[:3]) / 3, sum(excesses[3:]) / 3])
     assert load_state(tmp_path / "last.pt")["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.99)  # the schedule leaves them alone
@@ -311,6 +327,10 @@ def test_presets_and_flags(folder):
         (["--crop-height", "32"], "320x32"),
         (["--target", "50"], "--target 50.0: should be below --threshold 50.0"),
         (["--threshold", "nan"], "--target 40.0: should be below --threshold nan"),
+        (["--target", "40", "50", "--biqa", "bundled", "own.ts"], "--target 50.0: should be below --threshold 50.0"),
+        (["--target", "40", "30"], "--target 40.0 30.0: should be one value or one per model of --biqa, which has 1"),
+        (["--threshold"], "--threshold : should be one value or one per model"),
+        (["--biqa", "bundled", "bundled"], "--biqa bundled bundled: should be one model or several different ones"),
         (["--slack", "0"], "--slack 0.0"),
         (["--slack", "nan"], "--slack nan"),
         (["--gain", "-1"], "--gain -1.0"),

@@ -90,12 +90,12 @@ def load_bundled() -> EfficientNetQuality:
     return load_quality(BUNDLED_WEIGHTS)
 
 
-def require_gradient(scorer: nn.Module, device: torch.device | str = "cpu") -> None:
-    """Raise CamoError where a scorer's score does not depend on the image in a way to train with: it detaches, rounds or fails backwards."""
+def require_gradient(scorer: nn.Module, name: str, device: torch.device | str = "cpu") -> None:
+    """Raise CamoError, which names the scorer, where its score gives no gradient to train with: it detaches, rounds or fails backwards."""
     image = probe_images()[1:2].to(device).requires_grad_()
     try:
         (gradient,) = torch.autograd.grad(scorer(image).sum(), image)
     except RuntimeError as error:
-        raise CamoError(f"the quality model gives no gradient to train with ({reason(error):.200})") from error
+        raise CamoError(f"{name}: the quality model gives no gradient to train with ({reason(error):.200})") from error
     if not gradient.any():
-        raise CamoError("the quality model gives no gradient to train with (it is zero everywhere)")
+        raise CamoError(f"{name}: the quality model gives no gradient to train with (it is zero everywhere)")

@@ -64,13 +64,13 @@ class Channel(nn.Module):
     def __init__(
         self,
         quality: tuple[int, int] = (60, 95),
-        resize: tuple[float, float] = (0.75, 1.25),
-        resize_rate: float = 0.3,
+        resize: tuple[float, float] = (0.6, 1.25),
+        resize_rate: float = 0.4,
         shift: int = 8,
         real_rate: float = 0.5,
         flip_rate: float = 0.5,
-        turn: float = 3.0,
-        turn_rate: float = 0.15,
+        turn: float = 6.0,
+        turn_rate: float = 0.4,
     ) -> None:
         super().__init__()
         self.quality, self.resize, self.resize_rate, self.shift, self.real_rate = quality, resize, resize_rate, shift, real_rate

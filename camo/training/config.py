@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from camo import CamoError
+from camo.quality import SPEC_HELP
 from camo.quality.models import THRESHOLD
 from camo.training.perceptual import CHOICES
 
@@ -27,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bundled": {},
     # An ablation: the published recipe of FACPA (ICLR Tiny Papers 2023) with our generator. No JPEG, no perceptual terms, 10/255 everywhere.
     "facpa": {
-        **{"shape": "flat", "gain": 10.0, "channel": "none", "perceptual": "none", "target": 0.0, "slack": 1e-6},
+        **{"shape": "flat", "gain": 10.0, "channel": "none", "perceptual": "none", "target": (0.0,), "slack": 1e-6},
         **{"steps": 400, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 200},
     },
     # The 2020 task: KonCept512 and the development set of KonIQ-10k, which `python -m camo prepare` makes. Needs a GPU.
@@ -35,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": ("data/task/dev",),
         "crop_height": 384,
         "crop_width": 512,
-        "biqa": "koncept512",
+        "biqa": ("koncept512",),
         "perceptual": "lpips-vgg",
         "batch_size": 16,
         "steps": 30000,
@@ -54,7 +55,8 @@ class TrainConfig:
     data: tuple[str, ...] = setting(("data/sample/dev",), "folders of photos to train on", metavar="FOLDER")
     val: tuple[str, ...] = setting((), "folders of photos to validate on; without any, part of --data is held out", metavar="FOLDER")
     hold_out: int = setting(8, "without --val, hold out every Nth photo of --data for validation")
-    biqa: str = setting("bundled", "quality model to train against: bundled, koncept512[:FILE] or FILE.ts", metavar="MODEL")
+    biqa: tuple[str, ...] = setting(("bundled",), f"quality models to train against, one or more: {SPEC_HELP}", metavar="MODEL")
+    models_per_step: str = setting("all", "models that score a step's crops: all of them, or one in turn where they are slow", ("all", "one"))
     perceptual: str = setting("offline", "perceptual terms, which keep the change hard to see", CHOICES)
     init: str = setting("", "start from the weights of this filter, which has the same settings, instead of random ones", metavar="FILE")
     width: int = setting(48, "channels of the U-Net at stride 4")
@@ -70,17 +72,25 @@ class TrainConfig:
     rate: float = setting(1e-3, "peak learning rate of the one-cycle schedule (AdamW)")
     clip: float = setting(1.0, "largest norm of the gradient; longer ones are scaled down")
     ema: float = setting(0.995, "decay of the moving average of the weights; the average is what is validated and saved")
-    threshold: float = setting(THRESHOLD, "score above which a photo is of high quality; a protected photo scores less")
-    target: float = setting(40.0, "score after the channel that training aims at, below --threshold; nothing is gained below it")
+    threshold: tuple[float, ...] = setting(
+        (THRESHOLD,), "score above which a photo is of high quality; a protected photo scores less; one value, or one per model", metavar="X"
+    )
+    target: tuple[float, ...] = setting(
+        (40.0,), "score after the channel that training aims at, below --threshold; one value, or one per model", metavar="X"
+    )
     slack: float = setting(0.3, "mean squared excess over --target that is tolerated, in (10 points) squared; less protects more and shows more")
     channel: str = setting("sharing", "what happens to a photo before it is scored: shift, resize and JPEG, or nothing", ("sharing", "none"))
-    quality_low: int = setting(70, "lowest JPEG quality in the channel")
+    quality_low: int = setting(60, "lowest JPEG quality in the channel")
     quality_high: int = setting(95, "highest JPEG quality in the channel")
     real_jpeg: float = setting(0.75, "share of steps with real JPEG files (straight-through gradient); the others use a differentiable codec")
     validate_every: int = setting(250, "steps between validations; each also saves last.pt")
     precision: str = setting("auto", "precision of the U-Net; auto: the GPU's mixed precision, float32 on a CPU", ("auto", "no", "bf16", "fp16"))
     workers: int = setting(1, "processes that decode photos; 0: none beside the main process")
     seed: int = setting(0, "seed of the first weights, the crops and the channel")
+
+    def per_model(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """``threshold`` or ``target`` for each model of ``biqa``."""
+        return values * len(self.biqa) if len(values) == 1 else values
 
     def as_json(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -90,13 +100,13 @@ class TrainConfig:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag per setting. A flag that is not given is None; its value then comes from the preset, or from the run to resume."""
     for setting_ in fields(TrainConfig):
-        default = getattr(TrainConfig(), setting_.name)
+        default: Any = getattr(TrainConfig(), setting_.name)
         repeated = isinstance(default, tuple)
         choices = setting_.metadata["choices"]
-        shown = " ".join(default) if repeated else str(default)
+        shown = " ".join(map(str, default)) if repeated else str(default)
         parser.add_argument(
             "--" + setting_.name.replace("_", "-"),
-            type=str if repeated else type(default),
+            type=type(default[0] if default else "") if repeated else type(default),
             nargs="*" if repeated else None,
             choices=choices,
             metavar=None if choices else setting_.metadata["metavar"] or ("N" if isinstance(default, int) else "X"),
@@ -134,8 +144,14 @@ def _check(config: TrainConfig) -> None:
         raise CamoError(f"--steps {config.steps}: should be a multiple of --accumulate {config.accumulate}")
     if not 1 <= config.quality_low <= config.quality_high <= 100:
         raise CamoError(f"--quality-low {config.quality_low} --quality-high {config.quality_high}: should rise within 1..100")
-    if not config.target < config.threshold < math.inf:
-        raise CamoError(f"--target {config.target}: should be below --threshold {config.threshold}")
+    if not config.biqa or len(set(config.biqa)) < len(config.biqa):
+        raise CamoError(f"--biqa {' '.join(config.biqa)}: should be one model or several different ones")
+    for name in ("threshold", "target"):
+        if len(values := getattr(config, name)) not in (1, len(config.biqa)):
+            raise CamoError(f"--{name} {' '.join(map(str, values))}: should be one value or one per model of --biqa, which has {len(config.biqa)}")
+    for target, threshold in zip(config.per_model(config.target), config.per_model(config.threshold), strict=True):
+        if not target < threshold < math.inf:
+            raise CamoError(f"--target {target}: should be below --threshold {threshold}")
     if min(config.crop_height, config.crop_width) < 64:
         raise CamoError(f"crops of {config.crop_width}x{config.crop_height} px: the sides should be 64 px or more")
     if missing := [folder for folder in (*config.data, *config.val) if not Path(folder).exists()]:

@@ -74,7 +74,7 @@ class Offline(nn.Module):
 
     SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
     REGULARITY_WEIGHT = 12.0
-    GRAIN, UNEVEN = 0.08, 12.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
+    GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 

@@ -10,7 +10,7 @@ from camo import CamoError
 from camo.photos.files import atomic_write
 
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # what has a state_dict; the scaler exists in fp16 alone
-STATE_KEYS = {"step", "best", "weight", "config", "processes", *PARTS}
+STATE_KEYS = {"step", "best", "weights", "config", "processes", *PARTS}
 
 
 def save_state(path: Path, parts: Mapping[str, Any], **values: Any) -> None:
@@ -19,7 +19,7 @@ def save_state(path: Path, parts: Mapping[str, Any], **values: Any) -> None:
     Args:
         path: file to write or to replace.
         parts: the objects named in ``PARTS``, each with a ``state_dict``, or None.
-        values: ``step``, ``best``, ``weight``, ``config`` (the settings) and ``processes``.
+        values: ``step``, ``best``, ``weights``, ``config`` (the settings) and ``processes``.
     """
     states = {name: None if part is None else part.state_dict() for name, part in parts.items()}
     with atomic_write(path, overwrite=True) as unfinished:
@@ -41,8 +41,8 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def restore(path: Path, state: Mapping[str, Any], parts: Mapping[str, Any]) -> tuple[int, float, float]:
-    """Load the state of every part into it, in place, and return the step reached, the best merit and the weight of the score.
+def restore(path: Path, state: Mapping[str, Any], parts: Mapping[str, Any]) -> tuple[int, float, list[float]]:
+    """Load the state of every part into it, in place, and return the step reached, the best merit and the weights of the scores.
 
     Raises CamoError, which names ``path``, where the state does not fit the parts.
     """
@@ -50,6 +50,6 @@ def restore(path: Path, state: Mapping[str, Any], parts: Mapping[str, Any]) -> t
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(state[name])
-        return int(state["step"]), float(state["best"]), float(state["weight"])
+        return int(state["step"]), float(state["best"]), [float(weight) for weight in state["weights"]]
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CamoError(f"{path}: does not fit the run's settings ({' '.join(str(error).split())[:160]})") from error
