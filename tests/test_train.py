@@ -161,8 +161,8 @@ def test_against_several_models(folder, tmp_path, monkeypatch, models_per_step):
     config = tiny(folder, biqa=("easy", "hard"), models_per_step=models_per_step, target=(40.0, 45.0))
     train.train(config, tmp_path, cpu=True)
     easy, hard = load_state(tmp_path / "last.pt")["weights"]
-    assert easy == pytest.approx(15 * 0.99 ** (6 if models_per_step == "all" else 3))
-    assert hard == 15
+    assert easy == pytest.approx(train.Objective.HEAVIEST * 0.99 ** (6 if models_per_step == "all" else 3))
+    assert hard == train.Objective.HEAVIEST
     assert read_provenance(tmp_path / "best.safetensors")["settings"]["biqa"] == ["easy", "hard"]
     state = load_state(tmp_path / "last.pt") | {"step": 5}
     train.train(config, tmp_path, state, cpu=True)

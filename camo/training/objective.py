@@ -38,7 +38,7 @@ class Objective(nn.Module):
     """
 
     POINTS = 10.0  # points of excess that count as 1
-    HEAVIEST, LIGHTEST = 15.0, 0.1  # range of the weights of the scores; they start with the heaviest
+    HEAVIEST, LIGHTEST = 45.0, 0.1  # range of the weights of the scores; they start with the heaviest
     PACE = 0.01  # largest relative change of a weight in one call of ``adapt``
 
     def __init__(
