@@ -67,7 +67,10 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
             raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
         model.load_state_dict(initial.state_dict())
     model.unet.trunk.copy_from(bundled.backbone)  # after --init, whose trunk may be another model's
-    channel = Channel(quality=(config.quality_low, config.quality_high), real_rate=config.real_jpeg) if config.channel == "sharing" else None
+    channel = None
+    if config.channel == "sharing":
+        least = tuple(map(max, *(scorer.window for scorer in scorers.values()), (1, 1)))
+        channel = Channel((config.quality_low, config.quality_high), real_rate=config.real_jpeg, least=least)
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
     in_turn = config.models_per_step == "one"
     targets = config.per_model(config.target)

@@ -4,7 +4,7 @@ from torch import Generator
 
 from camo.measure.metrics import psnr
 from camo.photos.images import jpeg_roundtrip, to_float, to_uint8
-from camo.training.channel import Channel, soft_jpeg, straight_through_jpeg, turn
+from camo.training.channel import Channel, mirror_out, soft_jpeg, straight_through_jpeg, turn
 
 
 # Measured on the four photos: 41.9, 45.1, 47.2 and 47.1 dB on average.
@@ -87,3 +87,26 @@ def test_turn_passes_the_gradient_on(photos):
     image = photos[:1].clone().requires_grad_()
     turn(image, 2.0).sum().backward()
     assert (image.grad[..., 60:-60, 60:-60] > 0).all()
+
+
+@pytest.mark.parametrize("least", [(1, 1), (100, 128), (200, 300), (96, 500), (700, 128)])
+def test_a_short_side_is_continued_by_its_mirror_image(photos, least):
+    photo = photos[:1, :, :96, :128]
+    result = mirror_out(photo, least)
+    height, width = max(96, least[0]), max(128, least[1])
+    assert result.shape[-2:] == (height, width)
+    top, left = ((height - 96) // 2, (width - 128) // 2) if max(height - 192, width - 256) <= 0 else (None, None)
+    if top is not None:
+        assert torch.equal(result[..., top : top + 96, left : left + 128], photo)
+    assert set(result.unique().tolist()) == set(photo.unique().tolist())
+
+
+@pytest.mark.parametrize("window", [(384, 512), (100, 100)])
+def test_no_scorer_sees_a_border_that_no_evaluation_has(window):
+    """White photos of the training crops' size, which a black border would darken."""
+    white, channel = torch.ones(1, 3, 240, 320), Channel(least=window)
+    for seed in range(20):
+        shared = channel(white, Generator().manual_seed(seed))
+        assert shared.shape[-2] >= window[0]
+        assert shared.shape[-1] >= window[1]
+        assert shared.min() > 0.98

@@ -133,6 +133,8 @@ def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
 class Fake(torch.nn.Module):
     """A scorer that gives the mean of the photo, whatever it is, ``score`` points."""
 
+    window = (1, 1)
+
     def __init__(self, score, slope=1.0):
         super().__init__()
         self.score, self.slope = score, slope

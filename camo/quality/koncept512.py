@@ -43,6 +43,8 @@ class KonCept512(nn.Module):
     feature map (10 high, 14 wide) only the top-left 8x8 cells, because the official network ends in ``AvgPool2d(8)``. Keys are the official ones.
     """
 
+    WINDOW = (384, 512)  # height and width
+
     def __init__(self) -> None:
         super().__init__()
         import timm  # takes a second, for which no one should wait who only filters
@@ -61,7 +63,7 @@ class KonCept512(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in [0, 1] -> (B, 1536), the pooled features that the head sees."""
-        return self.pool(self.base(centre_crop(image, 384, 512) * 2 - 1)).flatten(1)
+        return self.pool(self.base(centre_crop(image, *self.WINDOW) * 2 - 1)).flatten(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores: (B, 3, H, W) float RGB in [0, 1] -> (B,), 0..100."""

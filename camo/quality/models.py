@@ -13,7 +13,7 @@ from camo import CamoError
 from camo.photos.files import reason
 from camo.quality import koncept512
 from camo.quality.efficientnet import EfficientNetQuality, load_quality
-from camo.quality.koncept512 import load_koncept512
+from camo.quality.koncept512 import KonCept512, load_koncept512
 from camo.quality.pyiqa_model import load_pyiqa
 from camo.quality.torchscript import load_torchscript, probe_images
 from camo.weights import CHECKPOINTS
@@ -27,11 +27,12 @@ class Frozen(nn.Module):
 
     Attributes:
         looks_at: what of a photo the model sees, in words.
+        window: height and width below which it pads an image with black.
     """
 
-    def __init__(self, model: nn.Module, looks_at: str) -> None:
+    def __init__(self, model: nn.Module, looks_at: str, window: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
-        self.model, self.looks_at = model, looks_at
+        self.model, self.looks_at, self.window = model, looks_at, window
         for parameter in model.parameters():  # a ScriptModule has no requires_grad_ of its own
             parameter.requires_grad_(False)
         self.train(False)
@@ -65,7 +66,8 @@ def load(spec: str, device: torch.device | str = "cpu") -> Frozen:
     elif spec.endswith(".safetensors"):
         frozen = Frozen(load_quality(Path(spec)), reduced)
     elif kind == "koncept512":
-        frozen = Frozen(load_koncept512(weights_of(spec) or koncept512.WEIGHTS), "the centre 512x384 px, at full resolution")
+        model = load_koncept512(weights_of(spec) or koncept512.WEIGHTS)
+        frozen = Frozen(model, "the centre 512x384 px, at full resolution", KonCept512.WINDOW)
     elif kind == "pyiqa" and rest:
         frozen = Frozen(load_pyiqa(rest), "what pyiqa's model decides")
     elif spec.endswith(".ts"):

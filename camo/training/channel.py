@@ -44,8 +44,25 @@ def turn(image: Tensor, degrees: float) -> Tensor:
     return turned[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
 
 
+def mirror_out(image: Tensor, least: tuple[int, int]) -> Tensor:
+    """The image continued by its mirror image where a side is shorter than ``least`` = (height, width), on both ends alike.
+
+    Shape: (B, 3, H, W) with sides of 2 px or more -> (B, 3, max(H, height), max(W, width)).
+    """
+    height, width = image.shape[-2:]
+    rows, columns = (max(0, wanted - side) for wanted, side in zip(least, (height, width), strict=True))
+    if not rows and not columns:
+        return image
+    # No more than a mirror image at once, so several times where little is there
+    borders = ((columns // 2, width), (columns - columns // 2, width), (rows // 2, height), (rows - rows // 2, height))
+    return mirror_out(F.pad(image, [min(border, side - 1) for border, side in borders], mode="reflect"), least)
+
+
 class Channel(nn.Module):
     """A random instance of the channel for a batch: one flip, rotation, resize and crop for all of it, one JPEG quality per image.
+
+    What comes out smaller than a scorer's own window would be scored with a border that no evaluation has (KonCept512 pads with black); it is
+    continued by its mirror image instead.
 
     Shape: (B, 3, H, W) float RGB in [0, 1] -> (B, 3, H', W') in [0, 1], H' and W' a little different. All randomness comes from the CPU generator
     given to ``forward``.
@@ -59,6 +76,7 @@ class Channel(nn.Module):
         flip_rate: share of batches that are mirrored.
         turn: largest angle in degrees, in either direction.
         turn_rate: share of batches that are rotated.
+        least: height and width below which the result is continued by its mirror image.
     """
 
     def __init__(
@@ -71,10 +89,12 @@ class Channel(nn.Module):
         flip_rate: float = 0.5,
         turn: float = 6.0,
         turn_rate: float = 0.4,
+        least: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
         self.quality, self.resize, self.resize_rate, self.shift, self.real_rate = quality, resize, resize_rate, shift, real_rate
         self.flip_rate, self.turn, self.turn_rate = flip_rate, turn, turn_rate
+        self.least = least
 
     def forward(self, image: Tensor, rng: Generator) -> Tensor:
         """Mirror, rotate, resize, crop and compress."""
@@ -88,6 +108,7 @@ class Channel(nn.Module):
             image = F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
         top, bottom, left, right = torch.randint(self.shift + 1, (4,), generator=rng).tolist()
         image = image[..., top : image.shape[-2] - bottom, left : image.shape[-1] - right]
+        image = mirror_out(image, self.least)
         low, high = self.quality
         quality = torch.randint(low, high + 1, (len(image),), generator=rng)
         real = torch.rand((), generator=rng) < self.real_rate
