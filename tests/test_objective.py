@@ -100,7 +100,7 @@ def test_terms_add_up_to_the_loss(photos):
     filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     loss, terms = whole(photos, filtered)
     parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
-    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "seen"}
+    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "combs", "seen"}
     assert min(parts.values()) > 0
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
     assert terms["stat/score bright"].shape == (4,)
@@ -137,6 +137,23 @@ def test_a_pattern_too_fine_for_an_eye_is_not_seen():
 
     assert seen(2) == 0
     assert seen(8) > 10
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135])
+def test_teeth_along_an_edge_cost_and_a_line_along_it_does_not(degrees):
+    """An edge in any direction, and a residual of the same power on it: constant along the edge, or in teeth of two pixels."""
+    angle = torch.tensor(degrees * math.pi / 180)
+    down, right = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
+    across, along = right * angle.cos() + down * angle.sin(), down * angle.cos() - right * angle.sin()
+    original = (0.45 + 0.25 * torch.tanh(across)).expand(1, 3, 64, 64)
+    band = 6 / 255 * torch.exp(-across.square() / 8)
+    teeth = band * torch.sin(along * math.pi / 2) * math.sqrt(2)
+    terms = perceptual.load("offline")
+    cost = {name: terms(original, original + residual)["combs"].item() for name, residual in (("line", band), ("teeth", teeth))}
+    assert cost["teeth"] > 0.4
+    assert cost["line"] < 0.1 * cost["teeth"]
+    flat = torch.full_like(original, 0.5)
+    assert terms(flat, flat + teeth)["combs"] == 0
 
 
 def test_perceptual_terms_reach_the_filtered_image(photos):

@@ -7,7 +7,7 @@ from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import gaussian_blur2d
+from kornia.filters import gaussian_blur2d, spatial_gradient
 from torch import Tensor, nn
 
 from camo import CamoError
@@ -68,13 +68,16 @@ class Offline(nn.Module):
 
     With that blur a pattern whose period is two or three pixels costs nothing, while a coarser one, as on a sky, would be visible and does. It is the
     Gaussian for luminance of FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px per degree.
+    A residual that varies along a strong edge turns it into a comb, which is seen however much contrast there is across it; so at edges, found by the
+    structure tensor (Förstner and Gülch, 1987), the residual's slope along the edge counts.
     The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
     to change when the bundled model is its target.
     """
 
     SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
-    REGULARITY_WEIGHT = 12.0
+    REGULARITY_WEIGHT, COMB_WEIGHT = 12.0, 8.0
     GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
+    EDGE, TOOTH = 12.0, 4.0  # of 255: slope at which a ground counts half as an edge; slope of the residual along it that counts 1
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
@@ -84,7 +87,7 @@ class Offline(nn.Module):
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "regularity", "seen"}: scalars, weighted."""
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "regularity", "combs", "seen"}: scalars, weighted."""
         with torch.no_grad():
             units = self.jnd(original)
         return {
@@ -93,6 +96,7 @@ class Offline(nn.Module):
             "features": self.FEATURE_WEIGHT * self._features(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
             "regularity": self.REGULARITY_WEIGHT * self._regularity(original, filtered - original),
+            "combs": self.COMB_WEIGHT * self._combs(original, filtered - original),
             "seen": self.SEEN_WEIGHT * F.relu(self._blurred(filtered - original).abs() / units - 1).square().mean(),
         }
 
@@ -107,6 +111,25 @@ class Offline(nn.Module):
         share, deviation = line_share(residual)
         counts = torch.exp(-flat_windows(original)[1] / self.UNEVEN) * (deviation.detach() > SILENT)
         return (F.relu(share - self.GRAIN) * counts).mean()
+
+    def _combs(self, original: Tensor, residual: Tensor) -> Tensor:
+        """Mean square of the residual's slope along the edges of the original; the more a place is one straight, strong edge, the more it counts."""
+        with torch.no_grad():
+            down, right = self._slopes(original)
+            tensor = [gaussian_blur2d(product, (9, 9), (1.5, 1.5)) for product in (right * right, down * down, right * down)]
+            difference, energy = tensor[0] - tensor[1], tensor[0] + tensor[1]
+            anisotropy = (difference.square() + 4 * tensor[2].square()).sqrt()
+            counts = (anisotropy / (energy + 1e-6)).square() * energy / (energy + self.EDGE**2)
+            across = 0.5 * torch.atan2(2 * tensor[2], difference)  # direction of the steepest slope
+        down, right = self._slopes(residual)
+        along = across.cos() * down - across.sin() * right
+        return (counts * (along / self.TOOTH).square()).mean()
+
+    def _slopes(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Central differences of the luminance, downwards and to the right, in units of 1/255. Shape: (B, 3, H, W) -> two (B, 1, H, W)."""
+        luminance = 255 * (image * self.jnd.luma).sum(1, keepdim=True)
+        right, down = spatial_gradient(luminance, mode="diff").unbind(2)
+        return down, right
 
     def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
         pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]
