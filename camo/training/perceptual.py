@@ -87,7 +87,10 @@ class Offline(nn.Module):
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "ms_ssim", "features", "jnd", "regularity", "combs", "seen"}: scalars, weighted."""
+        """The weighted terms "pixels", "ms_ssim", "features", "jnd", "regularity", "combs" and "seen".
+
+        Shape: two (B, 3, H, W) float RGB in [0, 1] -> scalars by name.
+        """
         with torch.no_grad():
             units = self.jnd(original)
         return {
