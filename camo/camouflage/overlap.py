@@ -5,11 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from PIL import Image
-
 from camo import CamoError
 from camo.camouflage.plan import Job
-from camo.photos.images import READABLE, EncodeError
+from camo.photos.images import EncodeError, size_of
 
 MAX_AHEAD = 500_000_000  # bytes of pixels being decoded or encoded at once: eight photos of 20 Mpx; a larger photo has the threads to itself
 WORKERS = min(8, os.cpu_count() or 1)  # threads that decode and encode
@@ -57,8 +55,8 @@ def _bytes(job: Job) -> int:
     try:
         if not job.source.is_file():  # a pipe would block for ever
             return 0
-        with Image.open(job.source, formats=READABLE) as picture:
-            return 3 * picture.width * picture.height
+        width, height = size_of(job.source)
+        return 3 * width * height
     except Exception:  # on damaged files Pillow raises almost anything
         return 0
 

@@ -100,7 +100,7 @@ class Pipeline:
         (job,) = group
         assert self.verifier
         if job.kept:
-            return [replace(job, verdict=self.verifier.check(job.decoded(), read(job.destination)))]
+            return [replace(job, verdict=self.verifier.check(job.decoded(), read(job.destination, self.max_pixels)))]
         content, verdict = self.verifier(job.decoded(), self.strength)
         return [replace(job, content=content, verdict=verdict)]
 

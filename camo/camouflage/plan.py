@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camo import CamoError
-from camo.photos.images import Photo, PhotoFile, find_photos
+from camo.photos.images import Photo, PhotoFile, find_photos, output_suffix
 from camo.photos.metadata import SUFFIX_OF
 
 if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
@@ -83,6 +83,5 @@ def _find(paths: Iterable[Path], out: Path) -> tuple[list[PhotoFile], list[CamoE
 
 
 def _name(source: Path, run_code: str | None, file_format: str | None) -> str:
-    suffix = ".png" if source.suffix.lower() == ".gif" else source.suffix  # as camo.photos.images reads it
-    name = source.stem + (SUFFIX_OF[file_format] if file_format else suffix)
+    name = source.stem + (SUFFIX_OF[file_format] if file_format else output_suffix(source))
     return f"{run_code}_{name}" if run_code else name

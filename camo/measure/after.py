@@ -12,6 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from camo import CamoError
 from camo.measure.operations import GRID, jpeg
 from camo.photos.files import reason
+from camo.photos.formats import UNLIMITED
 from camo.photos.images import to_float
 
 # A side too long for JPEG or WebP, too little memory, a size that a foreign model refuses, a score that is not a number.
@@ -36,7 +37,8 @@ def scores_after(
         RuntimeError: the scorer fails, gives infinity or NaN, or the memory is too small; torch.jit.Error from a TorchScript scorer.
     """
     apply = jpeg(operation) if isinstance(operation, int) else GRID[operation]
-    changed = [pil_to_tensor(apply(to_pil_image(picture) if isinstance(picture, Tensor) else picture)) for picture in pictures]
+    with UNLIMITED:  # whoever read the pictures knew how large they may be
+        changed = [pil_to_tensor(apply(to_pil_image(picture) if isinstance(picture, Tensor) else picture)) for picture in pictures]
     scores = scorer(to_float(torch.stack(changed).to(device))).tolist()
     for score in scores:
         if not math.isfinite(score):  # JSON has no NaN, and no mean could hold it

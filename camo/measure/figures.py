@@ -16,7 +16,7 @@ from camo.measure.after import scores_after, unscorable
 from camo.measure.metrics import psnr, ssim, wilson_interval, worst_patch_psnr
 from camo.measure.operations import HEADLINE
 from camo.measure.regularity import regularity
-from camo.photos.images import PhotoFile, read, to_float
+from camo.photos.images import MAX_PIXELS, PhotoFile, read, to_float
 
 LARGEST_PSNR = 100.0  # dB, for files that are equal, so that means stay finite
 METRICS = ("psnr", "worst_patch_psnr", "ssim", "lpips", "largest_change", "size_ratio")  # of ``Measured``, in the order of the CSV file
@@ -71,12 +71,14 @@ class Evaluator:
         operations: names of ``camo.measure.operations.GRID``; scores are those after each of them.
         lpips: LPIPS's network; None leaves LPIPS out.
         device: where the networks are.
+        max_pixels: the most pixels that a photo may have.
     """
 
     scorers: Mapping[str, nn.Module]
     operations: Sequence[str]
     lpips: nn.Module | None = None
     device: torch.device | str = "cpu"
+    max_pixels: int = MAX_PIXELS
 
     def measure_all(self, pairs: Sequence[tuple[Path, PhotoFile]], faults: list[str]) -> list[Measured]:
         """Figures of every pair that can be measured; for each of the others one line is added to ``faults``."""
@@ -96,7 +98,7 @@ class Evaluator:
             CamoError: a file that cannot be read or scored, or sizes that differ.
         """
         with unscorable(f"{str(filtered)!r}: cannot be measured"):
-            pixels = [read(path).pixels for path in (original, filtered)]
+            pixels = [read(path, self.max_pixels).pixels for path in (original, filtered)]
             if pixels[0].shape != pixels[1].shape:
                 sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in pixels)
                 raise CamoError(f"{str(filtered)!r}: not the size of its original ({sizes})")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageFilter, ImageOps
 
+from camo.photos.formats import opened
+
 Operation = Callable[[Image.Image], Image.Image]
 
 
@@ -17,7 +19,7 @@ def compress(picture: Image.Image, file_format: str, **options: int | str) -> Im
     """The picture after a file of this format with Pillow's ``save`` options, read again."""
     buffer = io.BytesIO()
     picture.save(buffer, file_format, **options)
-    return Image.open(buffer).convert("RGB")
+    return opened(buffer.getvalue(), file_format).convert("RGB")
 
 
 def jpeg(quality: int, subsampling: str = "4:2:0") -> Operation:

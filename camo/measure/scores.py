@@ -22,7 +22,7 @@ from tqdm import tqdm
 from camo.measure.after import scores_after, unscorable
 from camo.measure.formats import csv_path, printable
 from camo.photos.files import atomic_write
-from camo.photos.images import read
+from camo.photos.images import MAX_PIXELS, read
 
 STDOUT = Path("-")
 
@@ -38,10 +38,12 @@ Scores = Mapping[str, Score]  # by model
 Sink = Callable[[Path, Scores], None]  # takes the scores of one photo
 
 
-def score_file(scorers: Mapping[str, nn.Module], path: Path, quality: int | None, device: torch.device | str) -> dict[str, Score]:
+def score_file(
+    scorers: Mapping[str, nn.Module], path: Path, quality: int | None, device: torch.device | str, max_pixels: int = MAX_PIXELS
+) -> dict[str, Score]:
     """Score one photo with every model, also after JPEG 4:2:0 if a quality, 1..100, is given. Raises CamoError where it cannot be read or scored."""
     with unscorable(f"{str(path)!r}: cannot be scored"):
-        pixels = read(path).pixels[None]
+        pixels = read(path, max_pixels).pixels[None]
 
         def scored(scorer: nn.Module, operation: str | int) -> float:
             (score,) = scores_after(scorer, pixels, operation, device)

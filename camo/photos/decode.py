@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from PIL import ExifTags, Image
 from camo.photos import colour, embedded, exif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
 from camo.photos.colour import Stated
 from camo.photos.exif import IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Exif
-from camo.photos.formats import MAX_PIXELS, identify, opened
+from camo.photos.formats import MAX_PIXELS, UNLIMITED, identify, opened
 from camo.photos.jpeg_segments import APP0, APP1, APP2, APP13, APP14, COM, Jpeg
 from camo.photos.photo import Photo
 from camo.photos.pixels import from_pillow
@@ -21,7 +20,7 @@ from camo.photos.tiff_structure import Structure
 from camo.photos.turning import UPRIGHT
 
 GREYSCALE_MODES = {"1", "L", "LA"}
-LIFTING = threading.Lock()  # one thread at a time moves Pillow's limit, and moves it back
+TIFF_HEADERS = (b"II*\0", b"MM\0*")
 MAX_COMMENT = 65533  # bytes; what a segment of a JPEG holds
 FILLERS = (b"\x5a" * 64, b"\xa5\x3c\x0f" * 64)  # bytes of a scan that mean something to a decoder that still waits for some
 
@@ -58,18 +57,19 @@ class Content:
     frames: int = 1
     left_out: list[str] = field(default_factory=list)
 
+    def add_exif(self, block: bytes) -> None:
+        """Take the first EXIF block. A second one is left out, as readers do; it would be kept, but no longer be found."""
+        block = block.removeprefix(exif.PREFIX)
+        if not self.exif:
+            self.exif = block or None
+        elif block != self.exif:
+            self.left_out.append("a second block of EXIF")
+
 
 def photo_of(content: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a file's content. Raises ValueError or whatever Pillow's decoders raise where it is no single picture of at most ``max_pixels``."""
-    try:
+    with UNLIMITED:
         return _decoded(content, max_pixels)
-    except Image.DecompressionBombError:  # of the few decoders in Pillow that ask for its own limit, which holds for the whole process
-        with LIFTING:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-            try:
-                return _decoded(content, max_pixels)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
 
 
 def _decoded(content: bytes, max_pixels: int) -> Photo:
@@ -90,7 +90,8 @@ def _decoded(content: bytes, max_pixels: int) -> Photo:
 
 def pixels_of(content: bytes) -> torch.Tensor:
     """The pixels of a file that was written here, (3, H, W) uint8 RGB: nothing is converted or turned."""
-    return from_pillow(opened(content, identify(content)).convert("RGB"))
+    with UNLIMITED:
+        return from_pillow(opened(content, identify(content)).convert("RGB"))
 
 
 def _jpeg(content: bytes) -> Content:
@@ -99,10 +100,10 @@ def _jpeg(content: bytes) -> Content:
         raise ValueError(f"a JPEG of {jpeg.precision} bits is not supported")
     if not jpeg.ended:
         _check_complete(jpeg)
-    found = Content(opened(jpeg.picture, "JPEG"), "JPEG")
-    parts = jpeg.contents(APP1, jpeg_segments.EXIF)
-    found.exif = b"".join(parts) or None
+    found = Content(opened(jpeg.picture, "JPEG"), "JPEG", subsampling=jpeg.subsampling)
     found.xmp, found.left_out = _jpeg_xmp(jpeg)
+    for block in _blocks(jpeg.contents(APP1, jpeg_segments.EXIF)):
+        found.add_exif(block)
     found.icc_profile = jpeg_segments.icc_profile(jpeg)
     if not found.icc_profile and jpeg.contents(APP2, jpeg_segments.ICC):
         found.left_out.append("damaged colour profile")
@@ -119,6 +120,17 @@ def _jpeg(content: bytes) -> Content:
     found.frames, others = _further_pictures(jpeg)
     found.left_out += others + [name for marker, content in jpeg.segments if (name := _left_out_segment(marker, content))]
     return found
+
+
+def _blocks(parts: list[bytes]) -> list[bytes]:
+    """The EXIF blocks in a JPEG's segments: one that does not begin with a header goes on with the block before it."""
+    blocks: list[bytes] = []
+    for part in parts:
+        if blocks and not part.startswith(TIFF_HEADERS):
+            blocks[-1] += part
+        else:
+            blocks.append(part)
+    return blocks
 
 
 def _check_complete(jpeg: Jpeg) -> None:
@@ -190,7 +202,7 @@ def _png(content: bytes) -> Content:
     found.icc_profile, found.stated, found.intent = colours.icc_profile, colours.stated, colours.intent
     found.left_out += ["damaged colour profile"] * colours.damaged
     if block := png.first(b"eXIf"):
-        found.exif = block
+        found.add_exif(block)
     if (size := png.first(b"pHYs")) and len(size) == 9:
         across, down, found.no_resolution = int.from_bytes(size[:4]), int.from_bytes(size[4:8]), True
         if size[8] == 1:
@@ -207,8 +219,7 @@ def _png(content: bytes) -> Content:
         elif kind not in png_chunks.SILENT | {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs"}:
             found.left_out.append(f"PNG chunk {kind.decode('ascii')}")
     found.left_out += [f"damaged PNG chunk {kind.decode('ascii')}" for kind in png.damaged if kind not in png_chunks.SILENT]
-    if after := png.after.strip(b"\0"):
-        found.left_out.append(f"{len(after)} bytes behind the picture")
+    found.left_out += _behind(png.after)
     return found
 
 
@@ -230,16 +241,17 @@ def _png_text(found: Content, kind: bytes, body: bytes) -> None:
 
 def _raw_profile(found: Content, kind: bytes, value: bytes) -> None:
     value = value.removeprefix(jpeg_segments.PHOTOSHOP)
-    if kind in {b"exif", b"APP1"} and value.startswith((jpeg_segments.EXIF, b"II*\0", b"MM\0*")):
-        found.exif = found.exif or value
+    if kind in {b"exif", b"APP1"} and value.startswith((jpeg_segments.EXIF, *TIFF_HEADERS)):
+        found.add_exif(value)
     elif kind in {b"xmp", b"APP1"}:
         found.xmp.append(value.removeprefix(jpeg_segments.XMP))
     elif kind in {b"iptc", b"8bim", b"APP13"} and value.startswith(b"8BIM"):
         found.resources = (found.resources or b"") + value
     elif kind == b"iptc":
+        found.left_out += [image_resources.SECOND_IPTC] if found.iptc and found.iptc != value else []
         found.iptc = found.iptc or value
     else:
-        found.left_out.append(f"PNG text 'Raw profile type {kind.decode('latin-1', 'replace')}'")
+        found.left_out.append(f"PNG text {'Raw profile type ' + kind.decode('latin-1')!r}")
 
 
 def _webp(content: bytes) -> Content:
@@ -247,7 +259,7 @@ def _webp(content: bytes) -> Content:
     found = Content(picture, "WEBP", icc_profile=picture.info.get("icc_profile"), frames=getattr(picture, "n_frames", 1))
     for kind, body in riff.chunks(content):
         if kind == b"EXIF":
-            found.exif = found.exif or body
+            found.add_exif(body)
         elif kind == b"XMP ":
             found.xmp.append(body)
         elif kind == b"VP8L":
@@ -255,8 +267,16 @@ def _webp(content: bytes) -> Content:
         elif kind == b"C2PA":
             found.left_out.append("content credentials (C2PA), which hold of the original alone")
         elif kind not in riff.SILENT:
-            found.left_out.append(f"WebP chunk {kind.decode('latin-1')}")
+            found.left_out.append(f"WebP chunk {kind.decode('latin-1')!r}")
+    found.subsampling = None if found.lossless else "4:2:0"  # which VP8 has always (RFC 6386)
+    found.left_out += _behind(content[riff.end_of(content) :])
     return found
+
+
+def _behind(rest: bytes) -> list[str]:
+    """The name of what follows the end of a picture, if anything does."""
+    rest = rest.strip(b"\0")
+    return [f"{len(rest)} bytes behind the picture"] if rest else []
 
 
 def _tiff(content: bytes) -> Content:
@@ -317,8 +337,11 @@ def _heif(content: bytes) -> Content:
 def _isobmff(content: bytes, file_format: str) -> Content:
     """What AVIF and HEIC have in common."""
     items = isobmff.items(content)
+    blocks = isobmff.exif(items)
     picture = opened(isobmff.without_metadata(content, items), file_format)
-    found = Content(picture, file_format, isobmff.exif(items), isobmff.xmp(items), frames=getattr(picture, "n_frames", 1))
+    found = Content(picture, file_format, xmp=isobmff.xmp(items), frames=getattr(picture, "n_frames", 1))
+    for block in blocks:
+        found.add_exif(block)
     found.icc_profile = picture.info.get("icc_profile")
     if not found.icc_profile:
         isobmff.check_colours(content)
@@ -331,6 +354,7 @@ def _isobmff(content: bytes, file_format: str) -> Content:
             found.left_out.append("damaged " + ("EXIF" if item.kind == b"Exif" else "XMP"))
     if re.search(rb"uuid\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81", content):
         found.left_out.append("content credentials (C2PA), which hold of the original alone")
+    found.left_out += isobmff.further(content)
     return found
 
 
@@ -365,7 +389,8 @@ def _photo(found: Content) -> Photo:
     facts = xmp.Facts(width, height, turned, turned > 1 or found.lies is not None, converted)
     packet, missing = _packet(found.xmp, facts)
     iptc, resources, paths = image_resources.mended(found.resources or b"", turned)
-    left_out += missing + paths
+    left_out += missing + paths + ([image_resources.SECOND_IPTC] if found.iptc and iptc and iptc != found.iptc else [])
+    iptc = found.iptc or iptc
     if {"gain map", "depth map"} & {*left_out}:  # which is what the second picture is
         left_out = [name for name in left_out if name != "second picture"]
     dpi, aspect = found.dpi, found.aspect
@@ -385,7 +410,7 @@ def _photo(found: Content) -> Photo:
         _possible(dpi),
         packet,
         comments,
-        found.iptc or iptc,
+        image_resources.without_previews(iptc) if iptc else None,
         resources,
         tuple(found.text),
         aspect,

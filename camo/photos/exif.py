@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from PIL import ExifTags
 
-from camo.photos.jpeg_segments import without_streams
+from camo.photos.embedded import without_pictures
 from camo.photos.tiff_structure import (
     EXIF_IFD,
     GPS_IFD,
@@ -122,7 +122,7 @@ class Exif:
                     self.data[entry.start : entry.start + 3] = b"R98"
 
     def remove_pictures(self) -> None:
-        """Overwrite every other picture in the block: thumbnails in further directories, strips, and JPEG streams wherever they lie."""
+        """Overwrite every other picture in the block: thumbnails in further directories, strips, and whole files wherever they lie."""
         main, known = self.structure.directory(self.structure.first), {directory.at for directory in self.directories().values()}
         starts = [main.next, *self.structure.numbers(main.entry(SUB_IFDS))]
         for directory in [directory for start in starts for directory in self.structure.chain(start)]:
@@ -132,7 +132,7 @@ class Exif:
         self.data[main.next_at : main.next_at + 4] = bytes(len(self.data[main.next_at : main.next_at + 4]))
         self._wipe_picture(main)
         self.remove(SUB_IFDS, *PICTURE_OFFSETS, *PICTURE_OFFSETS.values())
-        self.data[:] = without_streams(self.data)
+        self.data[:] = without_pictures(self.data)
         self._trim()
 
     def take(self, tag: int) -> bytes | None:

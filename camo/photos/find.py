@@ -52,7 +52,9 @@ def find_photos(paths: Iterable[Path], exclude: Path | None = None) -> list[Phot
 
 
 def output_suffix(path: Path) -> str:
-    """The suffix of the file that is written in a photo's own format: the photo's, but ``.png`` if it is a GIF, whatever its name."""
+    """The suffix of the file that is written in a photo's own format: the photo's, but ``.png`` if its content or its name is that of a GIF."""
+    if path.suffix.lower() == ".gif":
+        return ".png"
     try:
         if not path.is_file():  # a pipe would block for ever
             return path.suffix

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable
+from typing import IO
 
 from PIL import Image, ImageFile
 
@@ -42,6 +44,7 @@ SIGNATURES = {
 RAW_SIGNATURES = {b"FUJIFILMCCD-RAW": "RAF", b"IIU\0": "RW2", b"IIRO": "ORF", b"IIRS": "ORF", b"MMOR": "ORF", b"FOVb": "X3F", b"\0MRM": "MRW"}
 BRANDS = {"AVIF": {b"avif", b"avis"}, "HEIF": {b"heic", b"heix", b"heim", b"heis", b"mif1"}}  # after "ftyp" at the start of a file
 SEQUENCE_BRANDS = {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
+HEAD = 512  # bytes by which a file is known
 UNKNOWN = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
 
 
@@ -78,10 +81,35 @@ def _by_brand(content: bytes) -> str:
     return name
 
 
-def opened(content: bytes, file_format: str) -> ImageFile.ImageFile:
+def opened(content: bytes | IO[bytes], file_format: str) -> ImageFile.ImageFile:
     """Pillow's picture of a file of a known format, its pixels not yet decoded.
 
-    Not ``Image.open``: that has a limit of its own on the size, which could be lifted only for the whole process.
+    Not ``Image.open``, which has a limit of its own on the size.
     """
     factory: Callable[..., ImageFile.ImageFile] = Image.OPEN[file_format][0]
-    return factory(io.BytesIO(content), "")
+    return factory(io.BytesIO(content) if isinstance(content, bytes) else content, "")
+
+
+class Unlimited:
+    """``with UNLIMITED:`` lifts the limit on the size that some of Pillow's functions have, and lets it be as it was afterwards.
+
+    It holds for the whole process; several threads can be within the block.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.depth, self.limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.depth:
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.depth -= 1
+            if not self.depth:
+                Image.MAX_IMAGE_PIXELS = self.limit
+
+
+UNLIMITED = Unlimited()

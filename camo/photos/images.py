@@ -13,7 +13,7 @@ from camo.photos.decode import photo_of, pixels_of
 from camo.photos.encode import encode
 from camo.photos.files import atomic_write, reason
 from camo.photos.find import SUFFIXES, PhotoFile, find_photos, output_suffix
-from camo.photos.formats import FORMATS, MAX_PIXELS, NEEDS, READABLE, UNKNOWN
+from camo.photos.formats import FORMATS, HEAD, MAX_PIXELS, NEEDS, READABLE, UNKNOWN, UNLIMITED, identify, opened
 from camo.photos.metadata import fitted
 from camo.photos.photo import EncodeError, Photo
 from camo.photos.pixels import jpeg_bytes, jpeg_roundtrip, to_float, to_uint8
@@ -33,6 +33,7 @@ __all__ = [
     "jpeg_roundtrip",
     "output_suffix",
     "read",
+    "size_of",
     "to_float",
     "to_uint8",
     "write",
@@ -69,6 +70,14 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
         text = reason(error)
         told = text if text == UNKNOWN or text in NEEDS.values() else f"cannot be read: {text}"
         raise CamoError(f"{str(path)!r}: {told}") from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height (px) of the stored pixels, by the file's header. Raises whatever Pillow's decoders raise where it cannot be read."""
+    with path.open("rb") as file, UNLIMITED:
+        name = identify(file.read(HEAD))
+        file.seek(0)
+        return opened(file, name).size
 
 
 def write(photo: Photo, path: Path, overwrite: bool = False, content: bytes | None = None) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from camo.photos.colour import HDR_MESSAGE, HDR_TRANSFERS, WIDE_PRIMARIES
 
+PICTURE = {b"ftyp", b"meta", b"mdat", b"free", b"skip", b"wide", b"uuid"}  # boxes of the main level
+
 
 @dataclass(frozen=True)
 class Item:
@@ -90,12 +92,10 @@ def _places(content: bytes, start: int, end: int, data: int) -> dict[int, bytes 
     return result
 
 
-def exif(found: list[Item]) -> bytes | None:
-    """The EXIF block, beginning with its TIFF header."""
-    for item in found:
-        if item.kind == b"Exif" and item.content and len(item.content) > 8:
-            return item.content[min(4 + int.from_bytes(item.content[:4]), len(item.content)) :]
-    return None
+def exif(found: list[Item]) -> list[bytes]:
+    """The EXIF blocks, each beginning with its TIFF header."""
+    blocks = [item.content for item in found if item.kind == b"Exif" and item.content and len(item.content) > 8]
+    return [block[min(4 + int.from_bytes(block[:4]), len(block)) :] for block in blocks]
 
 
 def xmp(found: list[Item]) -> list[bytes]:
@@ -110,6 +110,18 @@ def without_metadata(content: bytes, found: list[Item]) -> bytes:
         if item.kind in {b"Exif", b"mime"}:
             data[item.kind_at : item.kind_at + 4] = b"skip"
     return bytes(data)
+
+
+def further(content: bytes) -> list[str]:
+    """The names of what lies beside the picture: boxes of the main level that it does not need, and bytes behind the last one."""
+    names, found = [], list(boxes(content, 0, len(content)))
+    for kind, _, _ in found:
+        if kind in {b"mpvd", b"moov"}:
+            names.append("motion-photo video")
+        elif kind not in PICTURE:
+            names.append(f"box {kind.decode('latin-1')!r}")
+    rest = content[max((end for _, _, end in found), default=0) :].strip(b"\0")
+    return names + ([f"{len(rest)} bytes behind the picture"] if rest else [])
 
 
 def check_colours(content: bytes) -> None:

@@ -26,6 +26,7 @@ class Jpeg:
         after: what follows the end marker: second pictures, a video, padding.
         ended: whether the end marker was there; where it was not, ``picture`` has one all the same.
         precision: bits of a sample.
+        subsampling: of the chroma: 4:4:4, 4:2:2 or 4:2:0, whichever is nearest; None where there is none.
         complete: whether each component was sent in full, by what the scans announce.
     """
 
@@ -34,6 +35,7 @@ class Jpeg:
     after: bytes = b""
     ended: bool = True
     precision: int = 8
+    subsampling: str | None = None
     complete: bool = False
 
     def contents(self, marker: int, prefix: bytes) -> list[bytes]:
@@ -60,6 +62,7 @@ def take_apart(content: bytes) -> Jpeg:
             pieces.append(_segment(marker, body))
         if marker in FRAMES and len(body) >= 6:
             jpeg.precision, components = body[0], {body[6 + 3 * index] for index in range(body[5]) if 6 + 3 * index < len(body)}
+            jpeg.subsampling = _subsampling(body)
         if marker == SOS:
             scans += 1
             _note_scan(body, left)
@@ -94,6 +97,14 @@ def _next_segment(content: bytes, at: int) -> tuple[int | None, int, int]:
             return None, len(content), len(content)
         end = at + 2 + max(2, int.from_bytes(content[at + 2 : at + 4]))
         return marker, at + 4, end
+
+
+def _subsampling(frame: bytes) -> str | None:
+    """The chroma subsampling, by the sampling factors of a frame's first two components (T.81, B.2.2)."""
+    if frame[5] < 3 or len(frame) < 11:
+        return None
+    across, down = ((frame[7] >> 4) > (frame[10] >> 4), (frame[7] & 15) > (frame[10] & 15))
+    return "4:4:4" if not across else "4:2:0" if down else "4:2:2"
 
 
 def _note_scan(header: bytes, left: dict[int, list[int]]) -> None:
@@ -161,7 +172,7 @@ def extended_xmp_segments(packet: bytes, guid: str) -> Iterator[bytes]:
         yield _segment(APP1, EXTENDED_XMP + guid.encode() + struct.pack(">II", len(packet), at) + packet[at : at + room])
 
 
-def stream_end(content: bytes, at: int) -> int | None:
+def stream_end(content: bytes | bytearray, at: int) -> int | None:
     """Where the JPEG stream ends that begins at ``at`` in other data; None if none begins there."""
     known, position = False, at + 2
     while position + 4 <= len(content) and content[position] == 0xFF:
@@ -191,7 +202,7 @@ def without_streams(content: bytes | bytearray) -> bytes:
     """The data with each JPEG stream in it overwritten by zeros."""
     data, at = bytearray(content), 0
     while (at := data.find(b"\xff\xd8\xff", at)) >= 0:
-        end = stream_end(bytes(data), at)
+        end = stream_end(data, at)
         if end is None:
             at += 2
         else:

@@ -172,5 +172,5 @@ def _named(name: str, value: Any) -> str:
     """What is left out, in words; texts by their keywords."""
     if name != "text":
         return NAMES[name]
-    words = [_keyword(chunk).decode("latin-1") if chunk[0] != b"tIME" else "time" for chunk in value]
+    words = [repr(_keyword(chunk).decode("latin-1"))[1:-1] if chunk[0] != b"tIME" else "time" for chunk in value]
     return f"PNG text ({', '.join(dict.fromkeys(words))})"

@@ -27,7 +27,7 @@ class Photo:
         aspect: how many pixels across are as long as how many down, where the file states no resolution.
         intent: the rendering intent that a PNG states together with sRGB.
         bits: of a sample in the file; more than 8 have been rounded to 8.
-        subsampling: of the chroma in an AVIF or HEIC, which is kept: 4:4:4, 4:2:2, 4:2:0 or 4:0:0; None elsewhere.
+        subsampling: of the chroma in the file, which an AVIF or HEIC is written with too: 4:4:4, 4:2:2, 4:2:0 or 4:0:0; None where there is none.
         lossless: whether a WebP's pixels were stored without loss, and are to be again.
         mode: the file's permissions, as ``os.chmod`` takes them; None where there is no file.
         modified: when the file was last changed, in nanoseconds since the epoch.

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from camo.photos.formats import opened
+
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
 
@@ -40,7 +42,7 @@ def jpeg_roundtrip(image: torch.Tensor, quality: int, subsampling: Subsampling =
     """
     decoded = torch.empty(image.shape, dtype=torch.uint8)
     for pixels, result in zip(to_uint8(image).cpu(), decoded, strict=True):
-        result.copy_(from_pillow(Image.open(io.BytesIO(jpeg_bytes(pixels, quality, subsampling)))))
+        result.copy_(from_pillow(opened(jpeg_bytes(pixels, quality, subsampling), "JPEG")))
     return to_float(decoded).to(image)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from camo import CamoError
 from camo.photos.files import reason
+from camo.photos.images import MAX_PIXELS
 
 
 def jpeg_quality(text: str) -> int:
@@ -25,6 +26,12 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
     return number
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the limit on the size of a photo."""
+    help_text = f"pixels of the largest photo that is read (default: {MAX_PIXELS})"
+    parser.add_argument("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=help_text)
 
 
 def check_device(device: str) -> None:

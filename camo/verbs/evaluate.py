@@ -18,7 +18,7 @@ from camo.measure.tables import latex_table, print_models, print_table, write_cs
 from camo.photos.files import atomic_write
 from camo.quality import SPEC_HELP, models
 from camo.training import perceptual
-from camo.verbs.arguments import check_device, refuse_existing
+from camo.verbs.arguments import add_max_pixels, check_device, refuse_existing
 
 OUTPUTS = ("report.html", "summary.json", "images.csv", "table.tex", "contact_sheet.png")
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter that wrote the files; its hash goes into summary.json")
     parser.add_argument("--rows", type=int, default=6, help="photos on the contact sheet and in the gallery, of the first folder (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_max_pixels(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the figures that --out holds already")
 
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     scorers = {spec: models.load(spec, args.device) for spec in roles}
     lpips = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
     operations = tuple(dict.fromkeys((*HEADLINE, *args.only))) if args.only else QUICK if args.quick else tuple(GRID)
-    evaluator = Evaluator(scorers, operations, lpips, args.device)
+    evaluator = Evaluator(scorers, operations, lpips, args.device, args.max_pixels)
     settings = describe(args, roles, scorers)
     args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is reported before the work
     faults: list[str] = []

@@ -15,7 +15,7 @@ from camo import CamoError
 from camo.measure.scores import STDOUT, Table, csv_sink, json_sink, score_file
 from camo.photos.images import find_photos
 from camo.quality import SPEC_HELP, koncept512, models
-from camo.verbs.arguments import check_device, jpeg_quality
+from camo.verbs.arguments import add_max_pixels, check_device, jpeg_quality
 
 SELF_CHECK_TOLERANCE = 0.1  # points; the published scores have five decimals, decoders of JPEG differ a little
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--self-check", action="store_true", help="compare KonCept512 with its four published scores")
     parser.add_argument("--koniq", type=Path, metavar="DIR", help="folder with KonIQ-10k's 512x384 images, for --self-check")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_max_pixels(parser)
     parser.epilog = "FILE may be - for the standard output; the table then goes to the standard error."
 
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         table = Table(scorers, args.jpeg, args.threshold, sys.stderr if STDOUT in (args.json, args.csv) else sys.stdout)
         for photo in tqdm(photos, desc="score", unit="photo", disable=None):
             try:
-                scores = score_file(scorers, photo.path, args.jpeg, args.device)
+                scores = score_file(scorers, photo.path, args.jpeg, args.device, args.max_pixels)
             except CamoError as error:
                 tqdm.write(f"error: {error}", file=sys.stderr)
                 faults += 1
