@@ -6,7 +6,10 @@ import struct
 import zlib
 
 import numpy as np
+import torch
 from PIL import Image, ImageCms
+
+from camo.photos.images import read
 
 WIDTH, HEIGHT = 48, 32
 SRGB_ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -22,6 +25,15 @@ def picture(mode="RGB", size=(WIDTH, HEIGHT)):
     if mode.endswith("A"):
         result.putalpha(Image.fromarray((x * 240 // size[0]).astype(np.uint8)))
     return result
+
+
+PIXELS = torch.from_numpy(np.array(picture())).permute(2, 0, 1).contiguous()
+
+
+def photo_of(tmp_path, content):
+    """What the package reads from a file of this content."""
+    (tmp_path / "photo").write_bytes(content)
+    return read(tmp_path / "photo")
 
 
 def saved(image, file_format, **options):

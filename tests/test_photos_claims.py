@@ -10,24 +10,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from camo import CamoError
-from camo.photos.images import encode, read
-from tests.photo_files import (
-    HEIGHT,
-    SRGB_ICC,
-    WIDTH,
-    chunk,
-    exif,
-    jpeg,
-    jpeg_exif,
-    jpeg_xmp,
-    picture,
-    png,
-    resource,
-    saved,
-    segment,
-    tiff,
-    xmp,
-)
+from camo.photos.images import encode
+from tests import photo_files as files
 
 OPERATIONS = {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90", 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}
 TURNED = {  # orientation -> where the stored point (0.25, 0.125) lies upright
@@ -44,8 +28,7 @@ TURNED = {  # orientation -> where the stored point (0.25, 0.125) lies upright
 
 def through(tmp_path, content):
     """The photo read from a file of this content, and Pillow's picture of what is written."""
-    (tmp_path / "photo").write_bytes(content)
-    photo = read(tmp_path / "photo")
+    photo = files.photo_of(tmp_path, content)
     return photo, Image.open(io.BytesIO(encode(photo)))
 
 
@@ -62,10 +45,10 @@ def difference(image, expected):
     [((1, 6), True), ((3, 6), True), ((4, 6), True), ((9, 6), True), ((3, (6, 6)), True), ((3, 0), False), ((3, 9), False), ((2, b"6\0"), False)],
 )
 def test_the_orientation_changes_if_and_only_if_the_pixels_turn(tmp_path, entry, turned, order):
-    block = exif({271: (2, b"Maker\0"), 274: entry, 306: (2, b"2024:01:02 03:04:05\0")}, order=order)
-    photo, written = through(tmp_path, jpeg(jpeg_exif(block)))
-    assert written.size == ((HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT))
-    assert difference(written, picture().transpose(Image.Transpose.ROTATE_270) if turned else picture()) < 2
+    block = files.exif({271: (2, b"Maker\0"), 274: entry, 306: (2, b"2024:01:02 03:04:05\0")}, order=order)
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block)))
+    assert written.size == ((files.HEIGHT, files.WIDTH) if turned else (files.WIDTH, files.HEIGHT))
+    assert difference(written, files.picture().transpose(Image.Transpose.ROTATE_270) if turned else files.picture()) < 2
     assert written.getexif()[271] == "Maker"
     if turned:
         assert written.getexif()[274] == 1
@@ -76,29 +59,31 @@ def test_the_orientation_changes_if_and_only_if_the_pixels_turn(tmp_path, entry,
 @pytest.mark.parametrize("damaged", [(0x9286, 7, 500, 60_000), (270, 2, 400_000, 8), (33434, 5, 1, 9_000), (50_000, 99, 3, 12)])
 def test_a_damaged_tag_takes_neither_orientation_nor_other_tags_with_it(tmp_path, damaged):
     tag, kind, count, offset = damaged
-    block = exif({271: (2, b"Maker\0"), 274: (3, 6), tag: (4, 0xABCDEF)})
+    block = files.exif({271: (2, b"Maker\0"), 274: (3, 6), tag: (4, 0xABCDEF)})
     block = block.replace(struct.pack("<HHII", tag, 4, 1, 0xABCDEF), struct.pack("<HHII", tag, kind, count, offset))
-    photo, written = through(tmp_path, jpeg(jpeg_exif(block)))
-    assert written.size == (HEIGHT, WIDTH)
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block)))
+    assert written.size == (files.HEIGHT, files.WIDTH)
     assert photo.exif[6:] == block.replace(struct.pack("<HHII", 274, 3, 1, 6), struct.pack("<HHII", 274, 3, 1, 1))
     assert b"Maker\0" in encode(photo)
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})])
 def test_xmp_alone_turns_no_picture_as_viewers_do_not(tmp_path, suffix, options):
-    packet = xmp('tiff:Orientation="6"')
+    packet = files.xmp('tiff:Orientation="6"')
     if suffix == "PNG":
-        content = png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
+        content = files.png(files.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
     else:
-        content = saved(picture(), suffix, xmp=packet, **options)
+        content = files.saved(files.picture(), suffix, xmp=packet, **options)
     photo, written = through(tmp_path, content)
-    assert written.size == (WIDTH, HEIGHT)
+    assert written.size == (files.WIDTH, files.HEIGHT)
     assert photo.xmp == packet
 
 
 def test_xmp_follows_the_pixels_that_exif_turned(tmp_path):
-    packet = xmp('tiff:Orientation="6" tiff:ImageWidth="48"', '<exif:PixelXDimension>48</exif:PixelXDimension><dc:source>kept &amp; "so"</dc:source>')
-    photo, _ = through(tmp_path, jpeg(jpeg_exif(exif({274: (3, 6)})), jpeg_xmp(packet)))
+    packet = files.xmp(
+        'tiff:Orientation="6" tiff:ImageWidth="48"', '<exif:PixelXDimension>48</exif:PixelXDimension><dc:source>kept &amp; "so"</dc:source>'
+    )
+    photo, _ = through(tmp_path, files.jpeg(files.jpeg_exif(files.exif({274: (3, 6)})), files.jpeg_xmp(packet)))
     assert b'tiff:Orientation="1"' in photo.xmp
     assert b'tiff:ImageWidth="32"' in photo.xmp
     assert b"<exif:PixelXDimension>32<" in photo.xmp
@@ -107,8 +92,8 @@ def test_xmp_follows_the_pixels_that_exif_turned(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_tiff_is_turned_once_by_its_own_tag(tmp_path, orientation):
-    _, written = through(tmp_path, tiff({274: (1 if orientation % 2 else 3, orientation), 271: (2, b"Maker\0")}))
-    upright = picture().transpose(Image.Transpose[OPERATIONS[orientation]]) if orientation > 1 else picture()
+    _, written = through(tmp_path, files.tiff({274: (1 if orientation % 2 else 3, orientation), 271: (2, b"Maker\0")}))
+    upright = files.picture().transpose(Image.Transpose[OPERATIONS[orientation]]) if orientation > 1 else files.picture()
     assert difference(written, upright) == 0
     assert written.getexif().get(274, 1) == 1
     assert written.getexif()[271] == "Maker"
@@ -120,10 +105,24 @@ def test_a_tiff_is_turned_once_by_its_own_tag(tmp_path, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", "<>")
 def test_sizes_resolutions_and_the_subjects_place_turn_with_the_pixels(tmp_path, orientation, order):
-    inner = {0xA002: (3, WIDTH), 0xA003: (4, HEIGHT), 0xA20E: (5, (7, 2)), 0xA20F: (5, (9, 2)), 0x9214: (3, (WIDTH // 4, HEIGHT // 8, 10, 6))}
-    main = {256: (3, WIDTH), 257: (3, HEIGHT), 274: (3, orientation), 282: (5, (300, 1)), 283: (5, (150, 1)), 296: (3, 2), 0x8769: (4, inner)}
-    density = segment(0xE0, b"JFIF\0\1\1\1" + struct.pack(">HH", 300, 150) + b"\0\0")
-    content = jpeg(jpeg_exif(exif(main, order=order)))
+    inner = {
+        0xA002: (3, files.WIDTH),
+        0xA003: (4, files.HEIGHT),
+        0xA20E: (5, (7, 2)),
+        0xA20F: (5, (9, 2)),
+        0x9214: (3, (files.WIDTH // 4, files.HEIGHT // 8, 10, 6)),
+    }
+    main = {
+        256: (3, files.WIDTH),
+        257: (3, files.HEIGHT),
+        274: (3, orientation),
+        282: (5, (300, 1)),
+        283: (5, (150, 1)),
+        296: (3, 2),
+        0x8769: (4, inner),
+    }
+    density = files.segment(0xE0, b"JFIF\0\1\1\1" + struct.pack(">HH", 300, 150) + b"\0\0")
+    content = files.jpeg(files.jpeg_exif(files.exif(main, order=order)))
     _, written = through(tmp_path, content[:2] + density + content[20:])
     across = orientation >= 5
     tags, details = written.getexif(), written.getexif().get_ifd(ExifTags.IFD.Exif)
@@ -138,14 +137,16 @@ def test_sizes_resolutions_and_the_subjects_place_turn_with_the_pixels(tmp_path,
 def test_regions_of_faces_turn_with_the_pixels(tmp_path, orientation):
     area = '<mwg-rs:Area stArea:x="0.25" stArea:y="0.125" stArea:w="0.1" stArea:h="0.2" stArea:unit="normalized"/>'
     groups = (
-        f'<mwg-rs:Regions rdf:parseType="Resource"><mwg-rs:AppliedToDimensions stDim:w="{WIDTH}" stDim:h="{HEIGHT}" stDim:unit="pixel"/>'
+        f'<mwg-rs:Regions rdf:parseType="Resource"><mwg-rs:AppliedToDimensions stDim:w="{files.WIDTH}" stDim:h="{files.HEIGHT}" stDim:unit="pixel"/>'
         f'<mwg-rs:RegionList><rdf:Bag><rdf:li rdf:parseType="Resource">{area}</rdf:li></rdf:Bag></mwg-rs:RegionList></mwg-rs:Regions>'
     )
     microsoft = (
         '<MP:RegionInfo rdf:parseType="Resource"><MPRI:Regions><rdf:Bag><rdf:li MPReg:Rectangle="0.2, 0.025, 0.1, 0.2"/></rdf:Bag></MPRI:Regions>'
         "</MP:RegionInfo>"
     )
-    photo, _ = through(tmp_path, jpeg(jpeg_exif(exif({274: (3, orientation)})), jpeg_xmp(xmp(elements=groups + microsoft))))
+    photo, _ = through(
+        tmp_path, files.jpeg(files.jpeg_exif(files.exif({274: (3, orientation)})), files.jpeg_xmp(files.xmp(elements=groups + microsoft)))
+    )
     values = {name: float(value) for name, value in re.findall(rb'stArea:(\w)="([^"]+)"', photo.xmp)}
     assert (values[b"x"], values[b"y"]) == pytest.approx(TURNED[orientation])
     assert (values[b"w"], values[b"h"]) == ((0.2, 0.1) if orientation >= 5 else (0.1, 0.2))
@@ -159,11 +160,11 @@ def test_regions_of_faces_turn_with_the_pixels(tmp_path, orientation):
 
 def test_regions_in_pixels_and_photoshops_paths_are_left_out_of_a_turned_picture(tmp_path):
     area = '<mwg-rs:Regions><mwg-rs:Area stArea:x="25" stArea:y="12" stArea:unit="pixel"/></mwg-rs:Regions>'
-    resources = segment(0xED, b"Photoshop 3.0\0" + resource(2000, bytes(26)) + resource(1005, bytes(range(16))))
-    photo, _ = through(tmp_path, jpeg(jpeg_exif(exif({274: (3, 6)})), jpeg_xmp(xmp(elements=area)), resources))
+    resources = files.segment(0xED, b"Photoshop 3.0\0" + files.resource(2000, bytes(26)) + files.resource(1005, bytes(range(16))))
+    photo, _ = through(tmp_path, files.jpeg(files.jpeg_exif(files.exif({274: (3, 6)})), files.jpeg_xmp(files.xmp(elements=area)), resources))
     assert photo.left_out == ("regions of faces or things", "Photoshop paths")
     assert b"stArea:x" not in photo.xmp
-    assert photo.resources == resource(1005, bytes(range(8, 16)) + bytes(range(8)))
+    assert photo.resources == files.resource(1005, bytes(range(8, 16)) + bytes(range(8)))
 
 
 # Further pictures that are gone
@@ -182,7 +183,7 @@ GAIN_MAP = '<Container:Directory><rdf:Seq><rdf:li><Container:Item Item:Semantic=
     ],
 )
 def test_xmp_speaks_of_no_picture_or_packet_that_is_gone(tmp_path, attributes, elements, gone, left_out):
-    photo, _ = through(tmp_path, jpeg(jpeg_xmp(xmp(f'dc:format="image/jpeg" {attributes}', elements))))
+    photo, _ = through(tmp_path, files.jpeg(files.jpeg_xmp(files.xmp(f'dc:format="image/jpeg" {attributes}', elements))))
     assert photo.left_out == left_out
     assert b'dc:format="image/jpeg"' in photo.xmp
     assert not [word for word in gone if word in photo.xmp]
@@ -193,7 +194,7 @@ def test_xmp_speaks_of_no_picture_or_packet_that_is_gone(tmp_path, attributes, e
 
 def adobe_rgb():
     """The sRGB profile that LittleCMS makes, its primaries replaced by those of Adobe RGB (adapted to D50)."""
-    profile = bytearray(SRGB_ICC)
+    profile = bytearray(files.SRGB_ICC)
     primaries = {b"rXYZ": (0.60974, 0.31111, 0.01947), b"gXYZ": (0.20528, 0.62567, 0.06087), b"bXYZ": (0.14919, 0.06322, 0.74455)}
     for entry in range(132, 132 + 12 * int.from_bytes(profile[128:132]), 12):
         name, offset, _ = struct.unpack_from(">4sII", profile, entry)
@@ -204,25 +205,25 @@ def adobe_rgb():
 
 @pytest.mark.parametrize("order", "<>")
 def test_pixels_converted_to_srgb_are_called_so_and_others_stay_what_they_are_called(tmp_path, order):
-    block = exif({0x8769: (4, {0xA001: (3, 65535), 0xA005: (4, {1: (2, b"R03\0")})})}, order=order)
-    packet = xmp('exif:ColorSpace="65535" photoshop:ICCProfile="Adobe RGB (1998)"')
-    photo, written = through(tmp_path, jpeg(jpeg_exif(block), jpeg_xmp(packet), icc_profile=adobe_rgb()))
+    block = files.exif({0x8769: (4, {0xA001: (3, 65535), 0xA005: (4, {1: (2, b"R03\0")})})}, order=order)
+    packet = files.xmp('exif:ColorSpace="65535" photoshop:ICCProfile="Adobe RGB (1998)"')
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block), files.jpeg_xmp(packet), icc_profile=adobe_rgb()))
     details = written.getexif().get_ifd(ExifTags.IFD.Exif)
     assert (photo.icc_profile, details[0xA001]) == (None, 1)
     assert written.getexif().get_ifd(ExifTags.IFD.Interop)[1] == "R98"
     assert b'exif:ColorSpace="1"' in photo.xmp
     assert b"ICCProfile" not in photo.xmp
-    photo, written = through(tmp_path, jpeg(jpeg_exif(block), jpeg_xmp(packet), icc_profile=SRGB_ICC))
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block), files.jpeg_xmp(packet), icc_profile=files.SRGB_ICC))
     assert photo.exif[6:] == block
     assert photo.xmp == packet
 
 
 def gamma_chunk(value):
-    return chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
+    return files.chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
 
 
 def primaries_chunk(*values):
-    return chunk(b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in values)))
+    return files.chunk(b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in values)))
 
 
 SRGB_XY, WIDE_XY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06), (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
@@ -238,8 +239,8 @@ def shown(image, exponent, matrix=None):
     return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-ICCP = chunk(b"iCCP", b"name\0\0" + zlib.compress(SRGB_ICC))
-SRGB_CHUNK = chunk(b"sRGB", b"\1")
+ICCP = files.chunk(b"iCCP", b"name\0\0" + zlib.compress(files.SRGB_ICC))
+SRGB_CHUNK = files.chunk(b"sRGB", b"\1")
 
 
 @pytest.mark.parametrize(
@@ -253,17 +254,17 @@ SRGB_CHUNK = chunk(b"sRGB", b"\1")
         ([primaries_chunk(*WIDE_XY)], SRGB_CURVE, TO_SRGB),
         ([SRGB_CHUNK, gamma_chunk(1), primaries_chunk(*WIDE_XY)], SRGB_CURVE, None),
         ([ICCP, gamma_chunk(1)], SRGB_CURVE, None),
-        ([chunk(b"cICP", bytes((12, 13, 0, 1))), ICCP, SRGB_CHUNK], SRGB_CURVE, TO_SRGB),
-        ([chunk(b"cICP", bytes((1, 8, 0, 1))), ICCP], 1, None),
-        ([chunk(b"cICP", bytes((1, 13, 0, 1))), gamma_chunk(1)], SRGB_CURVE, None),
+        ([files.chunk(b"cICP", bytes((12, 13, 0, 1))), ICCP, SRGB_CHUNK], SRGB_CURVE, TO_SRGB),
+        ([files.chunk(b"cICP", bytes((1, 8, 0, 1))), ICCP], 1, None),
+        ([files.chunk(b"cICP", bytes((1, 13, 0, 1))), gamma_chunk(1)], SRGB_CURVE, None),
         ([primaries_chunk(*(8 * (0,))), gamma_chunk(0)], SRGB_CURVE, None),
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_a_png_looks_as_its_statements_make_it_look(tmp_path, chunks, exponent, matrix, mode):
-    _, written = through(tmp_path, png(*chunks, image=picture(mode)))
+    _, written = through(tmp_path, files.png(*chunks, image=files.picture(mode)))
     assert written.mode == mode
-    expected = shown(picture(mode), exponent, matrix if mode != "L" else None)
+    expected = shown(files.picture(mode), exponent, matrix if mode != "L" else None)
     error = ((np.asarray(written.convert("RGB")) - expected) ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 40
     assert "gamma" not in written.info
@@ -271,7 +272,7 @@ def test_a_png_looks_as_its_statements_make_it_look(tmp_path, chunks, exponent, 
 
 
 def test_the_chunk_that_says_srgb_is_kept(tmp_path):
-    _, written = through(tmp_path, png(SRGB_CHUNK))
+    _, written = through(tmp_path, files.png(SRGB_CHUNK))
     assert written.info["srgb"] == 1
 
 
@@ -284,13 +285,13 @@ def hdr_profile(transfer):
 @pytest.mark.parametrize(
     "content",
     [
-        png(chunk(b"cICP", bytes((9, 16, 0, 1)))),
-        png(chunk(b"cICP", bytes((9, 18, 0, 1))), SRGB_CHUNK),
-        png(chunk(b"cICP", bytes((1, 16, 0, 1))), ICCP),
-        png(chunk(b"cICP", bytes((77, 13, 0, 1)))),
-        png(chunk(b"iCCP", b"ITUR_2100_PQ_FULL\0\0" + zlib.compress(SRGB_ICC))),
-        png(chunk(b"iCCP", b"x\0\0" + zlib.compress(hdr_profile(16)))),
-        jpeg(icc_profile=hdr_profile(18)),
+        files.png(files.chunk(b"cICP", bytes((9, 16, 0, 1)))),
+        files.png(files.chunk(b"cICP", bytes((9, 18, 0, 1))), SRGB_CHUNK),
+        files.png(files.chunk(b"cICP", bytes((1, 16, 0, 1))), ICCP),
+        files.png(files.chunk(b"cICP", bytes((77, 13, 0, 1)))),
+        files.png(files.chunk(b"iCCP", b"ITUR_2100_PQ_FULL\0\0" + zlib.compress(files.SRGB_ICC))),
+        files.png(files.chunk(b"iCCP", b"x\0\0" + zlib.compress(hdr_profile(16)))),
+        files.jpeg(icc_profile=hdr_profile(18)),
     ],
 )
 def test_high_dynamic_range_is_refused(tmp_path, content):

@@ -13,27 +13,12 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from camo.photos.images import READABLE, Photo, encode, output_suffix, read, write
 from camo.photos.metadata import SUFFIX_OF, as_format, without_location, without_metadata
-from tests.photo_files import (
-    SRGB_ICC,
-    chunk,
-    exif,
-    iptc,
-    jpeg,
-    jpeg_exif,
-    jpeg_xmp,
-    picture,
-    png,
-    resource,
-    saved,
-    segment,
-    tiff,
-    xmp,
-)
+from tests import photo_files as files
 
 FORMATS = [name for name in SUFFIX_OF if name in READABLE]
 EXIF_FORMATS = [name for name in FORMATS if name != "BMP"]
 NOTE = bytes(range(256))
-BLOCK = exif(
+BLOCK = files.exif(
     {
         271: (2, b"Maker\0"),
         272: (2, b"Model 1\0"),
@@ -41,13 +26,7 @@ BLOCK = exif(
         0x8825: (4, {1: (2, b"N\0")}),
     }
 )
-RECORDS = iptc(caption=b"A caption", keyword=b"harbour", city=b"Somewhere", copyright=b"(c) somebody")
-PIXELS = torch.from_numpy(np.array(picture())).permute(2, 0, 1).contiguous()
-
-
-def photo_of(tmp_path, content):
-    (tmp_path / "photo").write_bytes(content)
-    return read(tmp_path / "photo")
+RECORDS = files.iptc(caption=b"A caption", keyword=b"harbour", city=b"Somewhere", copyright=b"(c) somebody")
 
 
 def opened(photo):
@@ -59,18 +38,20 @@ def opened(photo):
 
 def with_exif(file_format):
     return {
-        "JPEG": lambda: jpeg(jpeg_exif(BLOCK)),
-        "PNG": lambda: png(chunk(b"eXIf", BLOCK)),
-        "WEBP": lambda: saved(picture(), "WEBP", exif=BLOCK),
-        "TIFF": lambda: tiff({271: (2, b"Maker\0"), 272: (2, b"Model 1\0"), 0x8769: (4, {0x9003: (2, b"2024:01:02 03:04:05\0"), 0x927C: (7, NOTE)})}),
-        "AVIF": lambda: saved(picture(), "AVIF", exif=BLOCK),
-        "HEIF": lambda: saved(picture(), "HEIF", exif=BLOCK),
+        "JPEG": lambda: files.jpeg(files.jpeg_exif(BLOCK)),
+        "PNG": lambda: files.png(files.chunk(b"eXIf", BLOCK)),
+        "WEBP": lambda: files.saved(files.picture(), "WEBP", exif=BLOCK),
+        "TIFF": lambda: files.tiff(
+            {271: (2, b"Maker\0"), 272: (2, b"Model 1\0"), 0x8769: (4, {0x9003: (2, b"2024:01:02 03:04:05\0"), 0x927C: (7, NOTE)})}
+        ),
+        "AVIF": lambda: files.saved(files.picture(), "AVIF", exif=BLOCK),
+        "HEIF": lambda: files.saved(files.picture(), "HEIF", exif=BLOCK),
     }[file_format]()
 
 
 @pytest.mark.parametrize("source", EXIF_FORMATS)
 def test_exif_is_found_in_every_format_it_is_written_to(tmp_path, source):
-    photo = photo_of(tmp_path, with_exif(source))
+    photo = files.photo_of(tmp_path, with_exif(source))
     for target in [name for name in EXIF_FORMATS if name != "HEIF" or source in {"WEBP", "HEIF"}]:
         content = encode(as_format(photo, target))
         with Image.open(io.BytesIO(content)) as written:
@@ -88,7 +69,9 @@ def test_exif_is_found_in_every_format_it_is_written_to(tmp_path, source):
 
 
 def test_bmp_holds_nothing_and_says_so(tmp_path):
-    photo = photo_of(tmp_path, jpeg(jpeg_exif(BLOCK), jpeg_xmp(xmp()), segment(0xFE, b"hello"), icc_profile=SRGB_ICC))
+    photo = files.photo_of(
+        tmp_path, files.jpeg(files.jpeg_exif(BLOCK), files.jpeg_xmp(files.xmp()), files.segment(0xFE, b"hello"), icc_profile=files.SRGB_ICC)
+    )
     assert photo.left_out == ()
     assert as_format(photo, "BMP").left_out == ("EXIF", "XMP", "colour profile", "comments")
     encode(as_format(photo, "BMP"))
@@ -97,11 +80,11 @@ def test_bmp_holds_nothing_and_says_so(tmp_path):
 # IPTC, resources and comments
 
 
-@pytest.mark.parametrize("extra", [b"", resource(1061, bytes(16)), resource(1057, b"version")])
+@pytest.mark.parametrize("extra", [b"", files.resource(1061, bytes(16)), files.resource(1057, b"version")])
 def test_iptc_and_photoshops_resources_are_kept_in_a_jpeg(tmp_path, extra):
-    block = resource(1028, RECORDS) + extra
-    photo = photo_of(tmp_path, jpeg(segment(0xED, b"Photoshop 3.0\0" + block)))
-    assert b"Photoshop 3.0\0" + resource(1028, RECORDS) in encode(photo)
+    block = files.resource(1028, RECORDS) + extra
+    photo = files.photo_of(tmp_path, files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + block)))
+    assert b"Photoshop 3.0\0" + files.resource(1028, RECORDS) in encode(photo)
     with opened(photo) as written:
         assert written.info["photoshop"][1028] == RECORDS
         assert 1057 not in written.info["photoshop"] or written.info["photoshop"][1057] == b"version"
@@ -109,29 +92,29 @@ def test_iptc_and_photoshops_resources_are_kept_in_a_jpeg(tmp_path, extra):
 
 
 def test_iptc_in_several_segments_is_put_together(tmp_path):
-    records = b"".join(iptc(caption=bytes((65 + index,)) * 9000) for index in range(10))
-    block = resource(1028, records)
-    photo = photo_of(tmp_path, jpeg(*(segment(0xED, b"Photoshop 3.0\0" + block[at : at + 60_000]) for at in (0, 60_000))))
+    records = b"".join(files.iptc(caption=bytes((65 + index,)) * 9000) for index in range(10))
+    block = files.resource(1028, records)
+    photo = files.photo_of(tmp_path, files.jpeg(*(files.segment(0xED, b"Photoshop 3.0\0" + block[at : at + 60_000]) for at in (0, 60_000))))
     assert photo.iptc == records
-    assert photo_of(tmp_path, encode(photo)).iptc == records
+    assert files.photo_of(tmp_path, encode(photo)).iptc == records
 
 
 @pytest.mark.parametrize("kind", [1, 4, 7])
 def test_iptc_of_a_tiff_is_kept_whatever_its_type(tmp_path, kind):
     padded = RECORDS + b"\0" * (-len(RECORDS) % 4)
-    content = tiff({33723: (kind, padded if kind != 4 else struct.unpack(f"<{len(padded) // 4}I", padded))})
-    photo = photo_of(tmp_path, content)
+    content = files.tiff({33723: (kind, padded if kind != 4 else struct.unpack(f"<{len(padded) // 4}I", padded))})
+    photo = files.photo_of(tmp_path, content)
     assert photo.iptc == RECORDS
     with opened(photo) as written:
         assert written.tag_v2[33723] == RECORDS
     for file_format in ("JPEG", "PNG"):
-        assert photo_of(tmp_path, encode(as_format(photo, file_format))).iptc == RECORDS
+        assert files.photo_of(tmp_path, encode(as_format(photo, file_format))).iptc == RECORDS
     assert as_format(photo, "WEBP").left_out == ("IPTC",)
 
 
 def test_a_value_that_ends_in_zeros_is_not_cut_short(tmp_path):
-    records = iptc(caption=b"ends in zeros\0\0\0")
-    assert photo_of(tmp_path, tiff({33723: (7, records)})).iptc == records
+    records = files.iptc(caption=b"ends in zeros\0\0\0")
+    assert files.photo_of(tmp_path, files.tiff({33723: (7, records)})).iptc == records
 
 
 def test_the_descriptive_tags_of_a_tiff_are_kept(tmp_path):
@@ -151,18 +134,18 @@ def test_the_descriptive_tags_of_a_tiff_are_kept(tmp_path):
         40091: (1, "Titel".encode("utf-16-le")),
         297: (3, (1, 2)),
     }
-    photo = photo_of(tmp_path, tiff(tags | {700: (1, xmp('dc:format="x"')), 65_000: (3, 7), 37_724: (7, b"layers")}))
+    photo = files.photo_of(tmp_path, files.tiff(tags | {700: (1, files.xmp('dc:format="x"')), 65_000: (3, 7), 37_724: (7, b"layers")}))
     with opened(photo) as written:
         found = written.tag_v2
     assert {tag: found[tag].encode() + b"\0" for tag in texts} == texts
     assert (found[18246], found[18249], found[297], found[40091]) == (4, 75, (1, 2), "Titel".encode("utf-16-le"))
-    assert found[700] == xmp('dc:format="x"')
+    assert found[700] == files.xmp('dc:format="x"')
     assert photo.left_out == ("Photoshop layers", "TIFF tag 65000")
 
 
 @pytest.mark.parametrize("order", "<>")
 def test_a_tiffs_orientation_of_bytes_and_its_resolution_survive(tmp_path, order):
-    photo = photo_of(tmp_path, tiff({282: (5, (11_811, 100)), 283: (5, (5_905, 100)), 296: (3, 3), 271: (2, b"Maker\0")}, order=order))
+    photo = files.photo_of(tmp_path, files.tiff({282: (5, (11_811, 100)), 283: (5, (5_905, 100)), 296: (3, 3), 271: (2, b"Maker\0")}, order=order))
     with opened(photo) as written:
         assert written.info["dpi"] == pytest.approx((118.11 * 2.54, 59.05 * 2.54), abs=0.01)
         assert written.getexif()[271] == "Maker"
@@ -170,13 +153,13 @@ def test_a_tiffs_orientation_of_bytes_and_its_resolution_survive(tmp_path, order
 
 def test_all_comments_are_kept_in_order(tmp_path):
     comments = (b"first", "zweiter ä".encode(), b"third \xe4")
-    photo = photo_of(tmp_path, jpeg(*(segment(0xFE, comment) for comment in comments)))
+    photo = files.photo_of(tmp_path, files.jpeg(*(files.segment(0xFE, comment) for comment in comments)))
     assert photo.comments == comments
-    assert photo_of(tmp_path, encode(photo)).comments == comments
+    assert files.photo_of(tmp_path, encode(photo)).comments == comments
     with opened(as_format(photo, "PNG")) as written:
         assert "Comment" in written.text
     assert encode(as_format(photo, "PNG")).count(b"Comment\0") == 3
-    assert photo_of(tmp_path, saved(picture().quantize(8), "GIF", comment=b"from a GIF")).comments == (b"from a GIF",)
+    assert files.photo_of(tmp_path, files.saved(files.picture().quantize(8), "GIF", comment=b"from a GIF")).comments == (b"from a GIF",)
 
 
 # XMP
@@ -190,15 +173,16 @@ def extended(packet, guid, pieces=2):
     step = -(-len(packet) // pieces)
     parts = [(at, packet[at : at + step]) for at in range(0, len(packet), step)]
     return [
-        segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + guid + struct.pack(">II", len(packet), at) + part) for at, part in reversed(parts)
+        files.segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + guid + struct.pack(">II", len(packet), at) + part)
+        for at, part in reversed(parts)
     ]
 
 
 def test_extended_xmp_is_kept_and_its_guid_leads_to_it(tmp_path):
     guid, text = b"0123456789ABCDEF0123456789ABCDEF", long_text(70_000)
-    main, rest = xmp(f'xmpNote:HasExtendedXMP="{guid.decode()}" dc:format="main"'), xmp(elements=f"<dc:source>{text}</dc:source>")
-    content = jpeg(jpeg_xmp(main), *extended(rest, guid))
-    photo = photo_of(tmp_path, content)
+    main, rest = files.xmp(f'xmpNote:HasExtendedXMP="{guid.decode()}" dc:format="main"'), files.xmp(elements=f"<dc:source>{text}</dc:source>")
+    content = files.jpeg(files.jpeg_xmp(main), *extended(rest, guid))
+    photo = files.photo_of(tmp_path, content)
     assert photo.left_out == ()
     assert text.encode() in photo.xmp
     assert b"HasExtendedXMP" not in photo.xmp
@@ -207,14 +191,16 @@ def test_extended_xmp_is_kept_and_its_guid_leads_to_it(tmp_path):
         assert b'dc:format="main"' in image.info["xmp"]
         announced = image.info["xmp"].partition(b'HasExtendedXMP="')[2][:32]
     assert written.count(b"http://ns.adobe.com/xmp/extension/\0" + announced) == 2
-    assert text.encode() in photo_of(tmp_path, written).xmp
+    assert text.encode() in files.photo_of(tmp_path, written).xmp
     for file_format in ("PNG", "WEBP", "TIFF"):
         with opened(as_format(photo, file_format)) as image:
             assert text.encode() in image.info["xmp"]
 
 
 def test_every_xmp_packet_is_kept(tmp_path):
-    photo = photo_of(tmp_path, jpeg(jpeg_xmp(xmp('dc:format="one"')), jpeg_xmp(xmp('dc:format="two"')), jpeg_xmp(b"no XML")))
+    photo = files.photo_of(
+        tmp_path, files.jpeg(files.jpeg_xmp(files.xmp('dc:format="one"')), files.jpeg_xmp(files.xmp('dc:format="two"')), files.jpeg_xmp(b"no XML"))
+    )
     assert b'"one"' in photo.xmp
     assert b'"two"' in photo.xmp
     assert photo.left_out == ("XMP packet 3 of 3",)
@@ -222,7 +208,7 @@ def test_every_xmp_packet_is_kept(tmp_path):
 
 def test_a_packet_that_declares_entities_is_not_expanded(tmp_path):
     packet = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="5">&a;</x>'
-    assert photo_of(tmp_path, jpeg(jpeg_xmp(packet))).xmp == packet
+    assert files.photo_of(tmp_path, files.jpeg(files.jpeg_xmp(packet))).xmp == packet
 
 
 # PNG text and time
@@ -236,24 +222,26 @@ def test_png_text_and_time_are_kept_byte_for_byte(tmp_path):
         (b"tEXt", b"Author\0somebody else"),
         (b"tIME", struct.pack(">HBBBBB", 2024, 1, 2, 3, 4, 5)),
     ]
-    photo = photo_of(tmp_path, png(*(chunk(*text) for text in texts)))
+    photo = files.photo_of(tmp_path, files.png(*(files.chunk(*text) for text in texts)))
     assert photo.text == tuple(texts)
     for kind, body in texts:
-        assert chunk(kind, body) in encode(photo)
+        assert files.chunk(kind, body) in encode(photo)
     assert as_format(photo, "JPEG").left_out == ("PNG text (Author, Source, Description, time)",)
-    with opened(as_format(photo_of(tmp_path, png(chunk(b"tEXt", b"Comment\0hello"))), "JPEG")) as written:
+    with opened(as_format(files.photo_of(tmp_path, files.png(files.chunk(b"tEXt", b"Comment\0hello"))), "JPEG")) as written:
         assert written.info["comment"] == b"hello"
 
 
 def test_what_imagemagick_put_into_texts_is_read_and_written_where_it_belongs(tmp_path):
     def raw(name, content):
-        return chunk(
+        return files.chunk(
             b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(b"\n%b\n%8d\n%b\n" % (name, len(content), content.hex().encode()))
         )
 
-    photo = photo_of(tmp_path, png(raw(b"exif", b"Exif\0\0" + BLOCK), raw(b"iptc", resource(1028, RECORDS)), raw(b"xmp", xmp('dc:format="x"'))))
-    assert (photo.exif[6:], photo.iptc, photo.xmp) == (BLOCK, RECORDS, xmp('dc:format="x"'))
-    assert chunk(b"eXIf", BLOCK) in encode(photo)
+    photo = files.photo_of(
+        tmp_path, files.png(raw(b"exif", b"Exif\0\0" + BLOCK), raw(b"iptc", files.resource(1028, RECORDS)), raw(b"xmp", files.xmp('dc:format="x"')))
+    )
+    assert (photo.exif[6:], photo.iptc, photo.xmp) == (BLOCK, RECORDS, files.xmp('dc:format="x"'))
+    assert files.chunk(b"eXIf", BLOCK) in encode(photo)
 
 
 # Resolution, aspect, depth, how pixels are stored
@@ -262,13 +250,13 @@ def test_what_imagemagick_put_into_texts_is_read_and_written_where_it_belongs(tm
 @pytest.mark.parametrize(("unit", "across", "down"), [(0, 1, 1), (0, 4, 3), (1, 300, 150), (1, 72, 72), (2, 118, 59)])
 def test_density_and_pixel_aspect_are_kept(tmp_path, unit, across, down):
     density = b"JFIF\0\1\1" + struct.pack(">BHH", unit, across, down)
-    content = jpeg()
-    photo = photo_of(tmp_path, content[:2] + segment(0xE0, density + b"\0\0") + content[20:])
+    content = files.jpeg()
+    photo = files.photo_of(tmp_path, content[:2] + files.segment(0xE0, density + b"\0\0") + content[20:])
     assert density in encode(photo)
     with opened(as_format(photo, "PNG")) as written:
         if unit == 0 and across != down:
             assert written.info["aspect"] == (across, down)
-            assert photo_of(tmp_path, encode(as_format(photo, "PNG"))).aspect == (across, down)
+            assert files.photo_of(tmp_path, encode(as_format(photo, "PNG"))).aspect == (across, down)
         elif unit:
             factor = 2.54 if unit == 2 else 1
             assert written.info["dpi"] == pytest.approx((across * factor, down * factor), abs=0.02)
@@ -281,9 +269,9 @@ def test_density_and_pixel_aspect_are_kept(tmp_path, unit, across, down):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_more_than_eight_bits_are_reported(tmp_path, suffix):
-    values = np.array(picture("L")).astype(np.uint16) * 257
+    values = np.array(files.picture("L")).astype(np.uint16) * 257
     Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    picture().save(tmp_path / f"plain.{suffix}")
+    files.picture().save(tmp_path / f"plain.{suffix}")
     assert (read(tmp_path / f"deep.{suffix}").bits, read(tmp_path / f"plain.{suffix}").bits) == (16, 8)
 
 
@@ -291,37 +279,37 @@ def test_more_than_eight_bits_are_reported(tmp_path, suffix):
 def test_an_heics_depth_is_reported_and_its_subsampling_and_brand_stay(tmp_path):
     import pillow_heif
 
-    values = np.array(picture()).astype(np.uint16) * 257
-    pillow_heif.encode("RGB;16", picture().size, values.tobytes(), tmp_path / "deep.heic", quality=50)
+    values = np.array(files.picture()).astype(np.uint16) * 257
+    pillow_heif.encode("RGB;16", files.picture().size, values.tobytes(), tmp_path / "deep.heic", quality=50)
     assert read(tmp_path / "deep.heic").bits == 10
     for chroma in ("4:2:0", "4:4:4"):
-        content = saved(picture(), "HEIF", subsampling=chroma)
-        photo = photo_of(tmp_path, content)
+        content = files.saved(files.picture(), "HEIF", subsampling=chroma)
+        photo = files.photo_of(tmp_path, content)
         written = encode(photo)
-        assert photo.subsampling == photo_of(tmp_path, written).subsampling == chroma
+        assert photo.subsampling == files.photo_of(tmp_path, written).subsampling == chroma
         assert written[8:12] == content[8:12] == (b"heic" if chroma == "4:2:0" else b"heix")
 
 
 @pytest.mark.skipif("AVIF" not in READABLE, reason="needs Pillow 11.3")
 @pytest.mark.parametrize("chroma", ["4:2:0", "4:2:2", "4:4:4"])
 def test_an_avifs_subsampling_stays(tmp_path, chroma):
-    photo = photo_of(tmp_path, saved(picture(), "AVIF", subsampling=chroma))
-    assert photo.subsampling == photo_of(tmp_path, encode(photo)).subsampling == chroma
+    photo = files.photo_of(tmp_path, files.saved(files.picture(), "AVIF", subsampling=chroma))
+    assert photo.subsampling == files.photo_of(tmp_path, encode(photo)).subsampling == chroma
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("lossless", [False, True])
 def test_a_webp_is_as_lossless_as_it_was(tmp_path, lossless, mode):
-    photo = photo_of(tmp_path, saved(picture(mode), "WEBP", lossless=lossless, exif=BLOCK))
+    photo = files.photo_of(tmp_path, files.saved(files.picture(mode), "WEBP", lossless=lossless, exif=BLOCK))
     assert photo.lossless == lossless
-    assert torch.equal(photo_of(tmp_path, encode(photo)).pixels, photo.pixels) == lossless
+    assert torch.equal(files.photo_of(tmp_path, encode(photo)).pixels, photo.pixels) == lossless
 
 
 def test_a_gif_is_written_under_a_pngs_name_whatever_its_own(tmp_path):
     for name, suffix in {"a.gif": ".png", "b.jpg": ".png", "c.GIF": ".png", "d.png": ".png"}.items():
-        picture().quantize(8).save(tmp_path / name, "GIF")
+        files.picture().quantize(8).save(tmp_path / name, "GIF")
         assert output_suffix(tmp_path / name) == suffix
-    picture().save(tmp_path / "e.JPG", "JPEG")
+    files.picture().save(tmp_path / "e.JPG", "JPEG")
     assert output_suffix(tmp_path / "e.JPG") == ".JPG"
     os.mkfifo(tmp_path / "pipe.jpg")
     assert output_suffix(tmp_path / "pipe.jpg") == ".jpg"
@@ -332,7 +320,7 @@ def test_a_gif_is_written_under_a_pngs_name_whatever_its_own(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o444, 0o4755])
 def test_time_and_permissions_are_those_of_the_source(tmp_path, mode):
-    picture().save(tmp_path / "a.png")
+    files.picture().save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(mode)
     os.utime(tmp_path / "a.png", ns=(1, 1_600_000_000_123_456_789))
     for _ in range(2):
@@ -344,7 +332,7 @@ def test_time_and_permissions_are_those_of_the_source(tmp_path, mode):
 
 
 def test_nobody_reads_a_private_photo_while_it_is_written(tmp_path, monkeypatch):
-    picture().save(tmp_path / "a.png")
+    files.picture().save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0o600)
     photo, seen = read(tmp_path / "a.png"), []
     fsync = os.fsync
@@ -358,14 +346,14 @@ def test_nobody_reads_a_private_photo_while_it_is_written(tmp_path, monkeypatch)
 
 def everything(tmp_path):
     """A photo that says all that a photo can, each with the word "secret"."""
-    gps = exif({271: (2, b"Maker\0"), 0x8825: (4, {1: (2, b"N\0"), 27: (7, b"secret place")})})
-    content = jpeg(
-        jpeg_exif(gps),
-        jpeg_xmp(xmp('dc:source="secret"')),
-        segment(0xED, b"Photoshop 3.0\0" + resource(1028, iptc(city=b"secret")) + resource(1057, b"secret")),
-        segment(0xFE, b"secret"),
+    gps = files.exif({271: (2, b"Maker\0"), 0x8825: (4, {1: (2, b"N\0"), 27: (7, b"secret place")})})
+    content = files.jpeg(
+        files.jpeg_exif(gps),
+        files.jpeg_xmp(files.xmp('dc:source="secret"')),
+        files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1028, files.iptc(city=b"secret")) + files.resource(1057, b"secret")),
+        files.segment(0xFE, b"secret"),
     )
-    return replace(photo_of(tmp_path, content), text=((b"tEXt", b"Title\0secret"),))
+    return replace(files.photo_of(tmp_path, content), text=((b"tEXt", b"Title\0secret"),))
 
 
 @pytest.mark.parametrize("file_format", [name for name in FORMATS if name != "HEIF"])
@@ -381,14 +369,14 @@ def test_what_is_stripped_is_in_no_format(tmp_path, strip, file_format):
 
 
 def test_geotiffs_tags_go_with_the_location(tmp_path):
-    photo = photo_of(tmp_path, tiff({271: (2, b"Maker\0"), 33922: (7, b"secret place"), 42112: (2, b"secret\0")}))
+    photo = files.photo_of(tmp_path, files.tiff({271: (2, b"Maker\0"), 33922: (7, b"secret place"), 42112: (2, b"secret\0")}))
     assert b"secret" in encode(photo)
     assert b"secret" not in encode(without_location(photo))
     assert b"Maker" in encode(without_location(photo))
 
 
 def test_a_photo_made_by_hand_has_the_permissions_of_any_new_file(tmp_path):
-    write(Photo(PIXELS, "PNG"), tmp_path / "a.png")
+    write(Photo(files.PIXELS, "PNG"), tmp_path / "a.png")
     (tmp_path / "b").touch()
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "b").stat().st_mode
     assert isinstance(Image.open(tmp_path / "a.png"), PngImagePlugin.PngImageFile)

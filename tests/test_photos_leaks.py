@@ -12,40 +12,23 @@ from PIL import Image
 
 from camo.photos.images import READABLE, encode, read
 from camo.photos.metadata import as_format
-from tests.photo_files import (
-    SRGB_ICC,
-    chunk,
-    exif,
-    exif_with_thumbnail,
-    jpeg,
-    jpeg_exif,
-    jpeg_xmp,
-    picture,
-    png,
-    resource,
-    saved,
-    segment,
-    thumbnail,
-    tiff,
-    xmp,
-    xmp_thumbnails,
-)
+from tests import photo_files as files
 
-THUMBNAIL, STRIP = thumbnail(), picture(size=(24, 16)).tobytes()
+THUMBNAIL, STRIP = files.thumbnail(), files.picture(size=(24, 16)).tobytes()
 MAIN = {271: (2, b"Maker\0"), 274: (3, 1), 0x8769: (4, {0x927C: (7, b"note " + THUMBNAIL + b" end")})}
 
 
 def strip_exif(order="<"):
     """EXIF with an uncompressed thumbnail."""
     second = {256: (3, 24), 257: (3, 16), 258: (3, (8, 8, 8)), 259: (3, 1), 262: (3, 2), 273: (4, 0), 277: (3, 3), 278: (3, 16), 279: (4, len(STRIP))}
-    block = exif({271: (2, b"Maker\0")}, second, order=order)
+    block = files.exif({271: (2, b"Maker\0")}, second, order=order)
     return block.replace(struct.pack(order + "HHII", 273, 4, 1, 0), struct.pack(order + "HHII", 273, 4, 1, len(block))) + STRIP
 
 
 def several_exif():
     """EXIF with thumbnails in a second and a third directory and in one that the main directory points to."""
     pointer = {259: (3, 6), 513: (4, 0), 514: (4, len(THUMBNAIL))}
-    block = exif({271: (2, b"Maker\0"), 330: (4, {**pointer, 254: (4, 1)})}, pointer, pointer)
+    block = files.exif({271: (2, b"Maker\0"), 330: (4, {**pointer, 254: (4, 1)})}, pointer, pointer)
     copies = len(re.findall(re.escape(struct.pack("<HHII", 513, 4, 1, 0)), block))
     assert copies == 3
     for number in range(copies):
@@ -55,52 +38,62 @@ def several_exif():
 
 
 def mpo():
-    return saved(picture(), "MPO", save_all=True, append_images=[picture(size=(24, 16))])
+    return files.saved(files.picture(), "MPO", save_all=True, append_images=[files.picture(size=(24, 16))])
 
 
 def raw_profile(name, content):
     text = b"\n%b\n%8d\n%b\n" % (name, len(content), content.hex().encode())
-    return chunk(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(text))
+    return files.chunk(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(text))
 
 
 BASE64 = base64.b64encode(THUMBNAIL)
 GAIN_MAP = '<Container:Directory><rdf:Seq><rdf:li><Container:Item Item:Semantic="GainMap"/></rdf:li></rdf:Seq></Container:Directory>'
 SOURCES = {
-    "EXIF thumbnail": jpeg(jpeg_exif(exif_with_thumbnail(MAIN, THUMBNAIL))),
-    "EXIF thumbnail, big-endian": jpeg(jpeg_exif(exif_with_thumbnail(MAIN, THUMBNAIL, ">"))),
-    "EXIF thumbnail on its side": jpeg(jpeg_exif(exif_with_thumbnail(MAIN | {274: (3, 6)}, THUMBNAIL))),
-    "EXIF thumbnail of strips": jpeg(jpeg_exif(strip_exif())),
-    "EXIF thumbnail of strips, big-endian": jpeg(jpeg_exif(strip_exif(">"))),
-    "several EXIF thumbnails": jpeg(jpeg_exif(several_exif())),
-    "JFIF thumbnail": jpeg(segment(0xE0, b"JFXX\0\x10" + THUMBNAIL)),
-    "JFIF thumbnail of strips": saved(picture(), "JPEG")[:2] + segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1" + bytes((24, 16)) + STRIP) + jpeg()[20:],
-    "Photoshop thumbnail": jpeg(segment(0xED, b"Photoshop 3.0\0" + resource(1036, bytes(28) + THUMBNAIL) + resource(1028, b"\x1c\2\x78\0\1a"))),
-    "Photoshop resource of another kind": jpeg(segment(0xED, b"Photoshop 3.0\0" + resource(4000, b"plug-in" + THUMBNAIL))),
-    "XMP thumbnail": jpeg(jpeg_xmp(xmp(elements=xmp_thumbnails(THUMBNAIL)))),
-    "XMP property of another kind": jpeg(jpeg_xmp(xmp(f'GImage:Mime="image/jpeg" GImage:Data="{BASE64.decode()}"'))),
-    "XMP of unknown words": jpeg(jpeg_xmp(xmp(elements=f"<dc:source>see {BASE64.decode()}</dc:source>"))),
-    "damaged XMP": jpeg(jpeg_xmp(b"<x:xmpmeta><xmpGImg:image>" + BASE64)),
+    "EXIF thumbnail": files.jpeg(files.jpeg_exif(files.exif_with_thumbnail(MAIN, THUMBNAIL))),
+    "EXIF thumbnail, big-endian": files.jpeg(files.jpeg_exif(files.exif_with_thumbnail(MAIN, THUMBNAIL, ">"))),
+    "EXIF thumbnail on its side": files.jpeg(files.jpeg_exif(files.exif_with_thumbnail(MAIN | {274: (3, 6)}, THUMBNAIL))),
+    "EXIF thumbnail of strips": files.jpeg(files.jpeg_exif(strip_exif())),
+    "EXIF thumbnail of strips, big-endian": files.jpeg(files.jpeg_exif(strip_exif(">"))),
+    "several EXIF thumbnails": files.jpeg(files.jpeg_exif(several_exif())),
+    "JFIF thumbnail": files.jpeg(files.segment(0xE0, b"JFXX\0\x10" + THUMBNAIL)),
+    "JFIF thumbnail of strips": files.saved(files.picture(), "JPEG")[:2]
+    + files.segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1" + bytes((24, 16)) + STRIP)
+    + files.jpeg()[20:],
+    "Photoshop thumbnail": files.jpeg(
+        files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1036, bytes(28) + THUMBNAIL) + files.resource(1028, b"\x1c\2\x78\0\1a"))
+    ),
+    "Photoshop resource of another kind": files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + files.resource(4000, b"plug-in" + THUMBNAIL))),
+    "XMP thumbnail": files.jpeg(files.jpeg_xmp(files.xmp(elements=files.xmp_thumbnails(THUMBNAIL)))),
+    "XMP property of another kind": files.jpeg(files.jpeg_xmp(files.xmp(f'GImage:Mime="image/jpeg" GImage:Data="{BASE64.decode()}"'))),
+    "XMP of unknown words": files.jpeg(files.jpeg_xmp(files.xmp(elements=f"<dc:source>see {BASE64.decode()}</dc:source>"))),
+    "damaged XMP": files.jpeg(files.jpeg_xmp(b"<x:xmpmeta><xmpGImg:image>" + BASE64)),
     "preview of an MPO": mpo(),
-    "gain map": jpeg(jpeg_xmp(xmp('hdrgm:Version="1.0"', GAIN_MAP)), after=THUMBNAIL),
-    "motion photo": jpeg(jpeg_xmp(xmp('GCamera:MotionPhoto="1"')), after=b"\0\0\0\x18ftypmp42" + bytes(12) + THUMBNAIL),
-    "unknown segment": jpeg(segment(0xE5, b"maker" + THUMBNAIL)),
-    "comment": jpeg(segment(0xFE, b"see " + BASE64), segment(0xFE, THUMBNAIL)),
-    "PNG: EXIF thumbnail": png(chunk(b"eXIf", exif_with_thumbnail(MAIN, THUMBNAIL))),
-    "PNG: raw profile": png(raw_profile(b"exif", b"Exif\0\0" + exif_with_thumbnail(MAIN, THUMBNAIL))),
-    "PNG: raw profile of resources": png(raw_profile(b"8bim", resource(1033, bytes(28) + THUMBNAIL))),
-    "PNG: unknown raw profile": png(raw_profile(b"preview", THUMBNAIL)),
-    "PNG: text": png(chunk(b"tEXt", b"Preview\0" + BASE64), chunk(b"zTXt", b"Thumb\0\0" + zlib.compress(BASE64))),
-    "PNG: XMP": png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(elements=xmp_thumbnails(THUMBNAIL)))),
-    "PNG: unknown chunk": png(chunk(b"prVw", THUMBNAIL)),
-    "PNG: behind its end": png() + THUMBNAIL,
-    "WebP": saved(picture(), "WEBP", exif=exif_with_thumbnail(MAIN, THUMBNAIL), xmp=xmp(elements=xmp_thumbnails(THUMBNAIL))),
-    "TIFF": tiff({271: (2, b"Maker\0"), 0x8769: (4, {0x927C: (7, THUMBNAIL)}), 34377: (1, resource(1036, bytes(28) + THUMBNAIL))}),
-    "TIFF: layers and XMP": tiff({37724: (7, b"layers" + THUMBNAIL), 700: (1, xmp(elements=xmp_thumbnails(THUMBNAIL))), 65000: (7, THUMBNAIL)}),
+    "gain map": files.jpeg(files.jpeg_xmp(files.xmp('hdrgm:Version="1.0"', GAIN_MAP)), after=THUMBNAIL),
+    "motion photo": files.jpeg(files.jpeg_xmp(files.xmp('GCamera:MotionPhoto="1"')), after=b"\0\0\0\x18ftypmp42" + bytes(12) + THUMBNAIL),
+    "unknown segment": files.jpeg(files.segment(0xE5, b"maker" + THUMBNAIL)),
+    "comment": files.jpeg(files.segment(0xFE, b"see " + BASE64), files.segment(0xFE, THUMBNAIL)),
+    "PNG: EXIF thumbnail": files.png(files.chunk(b"eXIf", files.exif_with_thumbnail(MAIN, THUMBNAIL))),
+    "PNG: raw profile": files.png(raw_profile(b"exif", b"Exif\0\0" + files.exif_with_thumbnail(MAIN, THUMBNAIL))),
+    "PNG: raw profile of resources": files.png(raw_profile(b"8bim", files.resource(1033, bytes(28) + THUMBNAIL))),
+    "PNG: unknown raw profile": files.png(raw_profile(b"preview", THUMBNAIL)),
+    "PNG: text": files.png(files.chunk(b"tEXt", b"Preview\0" + BASE64), files.chunk(b"zTXt", b"Thumb\0\0" + zlib.compress(BASE64))),
+    "PNG: XMP": files.png(files.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + files.xmp(elements=files.xmp_thumbnails(THUMBNAIL)))),
+    "PNG: unknown chunk": files.png(files.chunk(b"prVw", THUMBNAIL)),
+    "PNG: behind its end": files.png() + THUMBNAIL,
+    "WebP": files.saved(
+        files.picture(), "WEBP", exif=files.exif_with_thumbnail(MAIN, THUMBNAIL), xmp=files.xmp(elements=files.xmp_thumbnails(THUMBNAIL))
+    ),
+    "TIFF": files.tiff({271: (2, b"Maker\0"), 0x8769: (4, {0x927C: (7, THUMBNAIL)}), 34377: (1, files.resource(1036, bytes(28) + THUMBNAIL))}),
+    "TIFF: layers and XMP": files.tiff(
+        {37724: (7, b"layers" + THUMBNAIL), 700: (1, files.xmp(elements=files.xmp_thumbnails(THUMBNAIL))), 65000: (7, THUMBNAIL)}
+    ),
 }
 if "AVIF" in READABLE:
-    SOURCES["AVIF"] = saved(picture(), "AVIF", exif=exif_with_thumbnail(MAIN, THUMBNAIL), xmp=xmp(elements=xmp_thumbnails(THUMBNAIL)))
+    SOURCES["AVIF"] = files.saved(
+        files.picture(), "AVIF", exif=files.exif_with_thumbnail(MAIN, THUMBNAIL), xmp=files.xmp(elements=files.xmp_thumbnails(THUMBNAIL))
+    )
 if "HEIF" in READABLE:
-    SOURCES["HEIC"] = saved(picture(), "HEIF", exif=exif_with_thumbnail(MAIN, THUMBNAIL), thumbnails=[24])
+    SOURCES["HEIC"] = files.saved(files.picture(), "HEIF", exif=files.exif_with_thumbnail(MAIN, THUMBNAIL), thumbnails=[24])
 
 
 def opens(content):
@@ -157,8 +150,8 @@ def test_the_search_finds_what_it_is_to_find():
 
 
 def test_what_is_left_of_the_makers_note_stands_where_it_stood(tmp_path):
-    block = exif_with_thumbnail(MAIN, THUMBNAIL)
-    (tmp_path / "a.jpg").write_bytes(jpeg(jpeg_exif(block)))
+    block = files.exif_with_thumbnail(MAIN, THUMBNAIL)
+    (tmp_path / "a.jpg").write_bytes(files.jpeg(files.jpeg_exif(block)))
     kept = read(tmp_path / "a.jpg").exif[6:]
     at = block.index(b"note \xff\xd8")
     assert kept[at : at + 5] == b"note "
@@ -183,11 +176,11 @@ def test_smaller_copies_of_the_picture_are_not_worth_a_warning_but_other_picture
 
 
 def test_a_damaged_second_directory_takes_nothing_else_with_it(tmp_path):
-    block = bytearray(exif(MAIN))
+    block = bytearray(files.exif(MAIN))
     main = 8 + 2 + 12 * 3
     for beyond in (7, 8, 20, len(block) - 30, 60_000):
         block[main : main + 4] = struct.pack("<I", beyond)
-        (tmp_path / "a.jpg").write_bytes(jpeg(jpeg_exif(bytes(block))))
+        (tmp_path / "a.jpg").write_bytes(files.jpeg(files.jpeg_exif(bytes(block))))
         with Image.open(io.BytesIO(encode(read(tmp_path / "a.jpg")))) as written:
             assert written.getexif()[271] == "Maker"
 
@@ -195,10 +188,10 @@ def test_a_damaged_second_directory_takes_nothing_else_with_it(tmp_path):
 def test_the_pixels_are_those_of_the_main_picture(tmp_path):
     for name in ("preview of an MPO", "gain map", "motion photo", "TIFF"):
         (tmp_path / "a").write_bytes(SOURCES[name])
-        difference = read(tmp_path / "a").pixels.permute(1, 2, 0).numpy().astype(int) - np.asarray(picture())
+        difference = read(tmp_path / "a").pixels.permute(1, 2, 0).numpy().astype(int) - np.asarray(files.picture())
         assert np.abs(difference).mean() < 2
 
 
 def test_a_profile_is_not_taken_for_a_picture(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(jpeg(icc_profile=SRGB_ICC))
-    assert read(tmp_path / "a.jpg").icc_profile == SRGB_ICC
+    (tmp_path / "a.jpg").write_bytes(files.jpeg(icc_profile=files.SRGB_ICC))
+    assert read(tmp_path / "a.jpg").icc_profile == files.SRGB_ICC

@@ -4,9 +4,7 @@ import io
 import zlib
 from itertools import product
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,10 +14,9 @@ from camo.photos import xmp as packets
 from camo.photos.formats import HOLDS
 from camo.photos.images import Photo, encode, read
 from camo.photos.metadata import NAMES, as_format, without_location
-from tests.photo_files import SRGB_ICC, chunk, exif, jpeg, jpeg_exif, jpeg_xmp, picture, png, resource, segment, xmp
+from tests import photo_files as files
 
 QUICK = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-PIXELS = torch.from_numpy(np.array(picture())).permute(2, 0, 1).contiguous()
 
 letters = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="<>&\"'"), min_size=1, max_size=30)
 ascii_texts = letters.map(lambda text: (2, text.encode() + b"\0"))
@@ -36,7 +33,7 @@ def exif_blocks(draw):
     main, inner = draw(main_tags), draw(inner_tags)
     if inner:
         main = main | {0x8769: (4, inner)}
-    return exif(main, order=draw(st.sampled_from("<>"))) if main else None
+    return files.exif(main, order=draw(st.sampled_from("<>"))) if main else None
 
 
 def tags_of(block):
@@ -47,14 +44,14 @@ def tags_of(block):
 
 photos = st.builds(
     Photo,
-    st.just(PIXELS),
+    st.just(files.PIXELS),
     st.sampled_from(QUICK),
-    icc_profile=st.sampled_from([None, SRGB_ICC]),
+    icc_profile=st.sampled_from([None, files.SRGB_ICC]),
     exif=exif_blocks().map(lambda block: block and b"Exif\0\0" + block),
-    xmp=st.one_of(st.none(), letters.map(lambda text: xmp(f'dc:format="{text}"'))),
+    xmp=st.one_of(st.none(), letters.map(lambda text: files.xmp(f'dc:format="{text}"'))),
     comments=st.lists(letters.map(str.encode), max_size=3).map(tuple),
     iptc=st.one_of(st.none(), letters.map(lambda text: b"\x1c\2\x78" + len(text).to_bytes(2) + text.encode())),
-    resources=st.one_of(st.none(), plain.map(lambda data: resource(1057, data))),
+    resources=st.one_of(st.none(), plain.map(lambda data: files.resource(1057, data))),
     dpi=st.one_of(st.none(), st.tuples(st.integers(2, 2400), st.integers(2, 2400)).map(lambda size: (float(size[0]), float(size[1])))),
 )
 
@@ -104,9 +101,9 @@ def test_what_goes_in_comes_out_or_is_named(tmp_path_factory, source, target, ph
 )
 def test_whatever_a_segment_holds_the_photo_is_read(tmp_path_factory, content, marker, prefix):
     path = tmp_path_factory.getbasetemp() / "segment"
-    path.write_bytes(jpeg(segment(marker, prefix + content)))
+    path.write_bytes(files.jpeg(files.segment(marker, prefix + content)))
     if marker != 0xEE:  # which says how the colours are stored
-        assert (read(path).pixels.int() - PIXELS.int()).abs().float().mean() < 2
+        assert (read(path).pixels.int() - files.PIXELS.int()).abs().float().mean() < 2
         encode(read(path))
 
 
@@ -114,9 +111,9 @@ def test_whatever_a_segment_holds_the_photo_is_read(tmp_path_factory, content, m
 @given(st.binary(max_size=300), st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs", b"tIME", b"acTL", b"gAMA", b"caBX", b"sRGB", b"iCCP"]))
 def test_whatever_a_chunk_holds_the_photo_is_read(tmp_path_factory, content, kind):
     path = tmp_path_factory.getbasetemp() / "chunk"
-    path.write_bytes(png(chunk(kind, content)))
+    path.write_bytes(files.png(files.chunk(kind, content)))
     photo = read(path)
-    assert photo.pixels.shape == PIXELS.shape
+    assert photo.pixels.shape == files.PIXELS.shape
     encode(photo)
 
 
@@ -124,27 +121,29 @@ def test_whatever_a_chunk_holds_the_photo_is_read(tmp_path_factory, content, kin
 @given(st.data())
 def test_damaged_exif_gives_a_block_that_can_be_written_everywhere_and_stripped(tmp_path_factory, data):
     block = bytearray(
-        exif({271: (2, b"Maker\0"), 274: (3, 6), 0x8769: (4, {0x927C: (7, bytes(50))}), 0x8825: (4, {1: (2, b"N\0"), 27: (7, b"secret place")})})
+        files.exif(
+            {271: (2, b"Maker\0"), 274: (3, 6), 0x8769: (4, {0x927C: (7, bytes(50))}), 0x8825: (4, {1: (2, b"N\0"), 27: (7, b"secret place")})}
+        )
     )
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(block) - 1))
         block[at : at + 2] = data.draw(st.binary(min_size=1, max_size=4))
     path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(jpeg(jpeg_exif(bytes(block))))
+    path.write_bytes(files.jpeg(files.jpeg_exif(bytes(block))))
     photo = read(path)
     for file_format in QUICK:
         encode(as_format(without_location(photo), file_format))
         with Image.open(io.BytesIO(encode(as_format(photo, file_format)))) as written:
-            assert written.size in {picture().size, picture().size[::-1]}
+            assert written.size in {files.picture().size, files.picture().size[::-1]}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 40))
 def test_whatever_the_packet_it_is_kept_or_named(tmp_path_factory, noise, at, cut):
-    packet = bytearray(xmp('tiff:Orientation="6" dc:format="x"', "<dc:source>text</dc:source>"))
+    packet = bytearray(files.xmp('tiff:Orientation="6" dc:format="x"', "<dc:source>text</dc:source>"))
     packet[at : at + cut] = noise
     path = tmp_path_factory.getbasetemp() / "packet"
-    path.write_bytes(jpeg(jpeg_xmp(bytes(packet))))
+    path.write_bytes(files.jpeg(files.jpeg_xmp(bytes(packet))))
     photo = read(path)
     assert photo.xmp or photo.left_out or not bytes(packet)
     encode(photo)
@@ -154,7 +153,7 @@ def test_whatever_the_packet_it_is_kept_or_named(tmp_path_factory, noise, at, cu
 @given(st.lists(st.integers(1, 60_000), min_size=1, max_size=5), st.sampled_from(["<", ">"]))
 def test_a_long_packet_is_divided_without_loss(sizes, _order):
     elements = "".join(f"<dc:source>{index}{'x' * size}</dc:source>" for index, size in enumerate(sizes))
-    packet = xmp('dc:format="main"', elements)
+    packet = files.xmp('dc:format="main"', elements)
     parts = packets.divided(packet)
     assert parts is not None
     main, extended, guid = parts
