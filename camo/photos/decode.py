@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from camo.photos import colour, embedded, exif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
 from camo.photos.colour import Stated
 from camo.photos.exif import IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Exif
+from camo.photos.facts import Facts
 from camo.photos.formats import MAX_PIXELS, UNLIMITED, identify, opened
 from camo.photos.jpeg_segments import APP0, APP1, APP2, APP13, APP14, COM, Jpeg
 from camo.photos.photo import Photo
@@ -255,21 +256,21 @@ def _raw_profile(found: Content, kind: bytes, value: bytes) -> None:
 
 
 def _webp(content: bytes) -> Content:
-    picture = opened(content, "WEBP")
-    found = Content(picture, "WEBP", icc_profile=picture.info.get("icc_profile"), frames=getattr(picture, "n_frames", 1))
-    for kind, body in riff.chunks(content):
+    webp = riff.take_apart(content)
+    picture = opened(webp.picture, "WEBP")
+    found = Content(picture, "WEBP", icc_profile=webp.first(b"ICCP"), lossless=webp.lossless, frames=getattr(picture, "n_frames", 1))
+    found.subsampling = None if webp.lossless else "4:2:0"  # which VP8 has always (RFC 6386)
+    for kind, body in webp.chunks:
         if kind == b"EXIF":
             found.add_exif(body)
         elif kind == b"XMP ":
             found.xmp.append(body)
-        elif kind == b"VP8L":
-            found.lossless = True
         elif kind == b"C2PA":
             found.left_out.append("content credentials (C2PA), which hold of the original alone")
-        elif kind not in riff.SILENT:
+        elif kind != b"ICCP":
             found.left_out.append(f"WebP chunk {kind.decode('latin-1')!r}")
-    found.subsampling = None if found.lossless else "4:2:0"  # which VP8 has always (RFC 6386)
-    found.left_out += _behind(content[riff.end_of(content) :])
+    found.left_out += [f"damaged WebP chunk {kind.decode('latin-1')!r}" for kind in webp.damaged]
+    found.left_out += _behind(webp.after)
     return found
 
 
@@ -376,17 +377,18 @@ def _photo(found: Content) -> Photo:
     stored = block.orientation if block else 1
     lies = stored if found.lies is None else found.lies
     turned = found.turned if found.turned is not None else stored
-    picture = found.picture.transpose(UPRIGHT[lies]) if lies in UPRIGHT else found.picture
-    found.picture = picture  # else the one that lies on its side would stay in memory
+    if lies in UPRIGHT:
+        found.picture = found.picture.transpose(UPRIGHT[lies])
+    cmyk = found.picture.mode == "CMYK"
     pixels, alpha, greyscale, icc_profile, converted = _pixels(found)
     height, width = pixels.shape[-2:]
+    facts = Facts(width, height, turned, turned > 1 or found.lies is not None, converted, found.bits > 8, cmyk)
     if block:
         if xmp_in_exif := block.take(XMP_TAG):
             found.xmp.append(xmp_in_exif)
         found.resources, found.iptc = found.resources or block.take(PHOTOSHOP_TAG), found.iptc or block.take(IPTC_TAG)
-        block = _mended(block, turned, turned > 1 or found.lies is not None, width, height, converted)
+        block = _mended(block, facts)
         left_out += ["damaged EXIF"] * (block is None)
-    facts = xmp.Facts(width, height, turned, turned > 1 or found.lies is not None, converted)
     packet, missing = _packet(found.xmp, facts)
     iptc, resources, paths = image_resources.mended(found.resources or b"", turned)
     left_out += missing + paths + ([image_resources.SECOND_IPTC] if found.iptc and iptc and iptc != found.iptc else [])
@@ -432,21 +434,21 @@ def _block(found: Content) -> Exif | None:
         return None
 
 
-def _mended(block: Exif, turned: int, upright: bool, width: int, height: int, srgb: bool) -> Exif | None:
+def _mended(block: Exif, facts: Facts) -> Exif | None:
     """The block as it is true of the picture; None where it is too damaged for that, or nothing is left in it."""
     try:
         block.remove_pictures()
-        if turned in UPRIGHT:
-            block.turn(turned, width, height)
-        if upright:
+        if facts.turned in UPRIGHT:
+            block.turn(facts)
+        if facts.upright:
             block.say_upright()
-        block.agree(width, height, srgb)
+        block.agree(facts)
         return Exif(bytes(block)) if block.directories() else None
     except (ValueError, IndexError, OverflowError):
         return None
 
 
-def _packet(packets: list[bytes], facts: xmp.Facts) -> tuple[bytes | None, list[str]]:
+def _packet(packets: list[bytes], facts: Facts) -> tuple[bytes | None, list[str]]:
     """All packets mended, as one; and the names of what was left out."""
     kept, left_out = [], []
     for packet in packets:

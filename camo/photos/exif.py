@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from PIL import ExifTags
 
 from camo.photos.embedded import without_pictures
+from camo.photos.facts import Facts
 from camo.photos.tiff_structure import (
     EXIF_IFD,
     GPS_IFD,
@@ -25,13 +26,15 @@ from camo.photos.tiff_structure import (
     Value,
     laid_out,
 )
-from camo.photos.turning import turned_point
+from camo.photos.turning import turned_area
 
 PREFIX = b"Exif\0\0"  # what a JPEG's segment begins with; every ``Photo.exif`` does
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG, ICC_TAG = 700, 33723, 34377, 34675
 COLOUR_SPACE, FOCAL_X, FOCAL_Y, SUBJECT_AREA, SUBJECT_LOCATION, MAKER_NOTE = 0xA001, 0xA20E, 0xA20F, 0x9214, 0xA214, 0x927C
 WIDTHS, HEIGHTS = {256, 0xA002, 0x1001}, {257, 0xA003, 0x1002}  # of the picture, in the main, the Exif and the interoperability directory
+# What a photo can say of its samples besides the colour space: their white, primaries and curve; how many bits; how many of which kind.
+COLOURS, DEPTH, CHANNELS = (318, 319, 301), (258,), (262, 277)
 PICTURE_OFFSETS = {273: 279, 324: 325, 513: 514}  # where strips, tiles and a JPEG stream lie; how long they are
 LOCATION_TAGS = (GPS_IFD, 33550, 33922, 34264, 34735, 34736, 34737, 42112)  # and those of GeoTIFF
 
@@ -90,10 +93,10 @@ class Exif:
                 if entry.tag == ORIENTATION and entry.size and entry.kind in WHOLE:
                     struct.pack_into(self.structure.order + "HIHxx", self.data, entry.at + 2, SHORT, 1, 1)  # as the standard has it
 
-    def turn(self, orientation: int, width: int, height: int) -> None:
-        """Follow pixels that were turned upright from an orientation to a size (px): resolutions and the subject's place."""
+    def turn(self, facts: Facts) -> None:
+        """Follow pixels that were turned upright: resolutions and the subject's place."""
         directories = self.directories()
-        if orientation >= 5:
+        if facts.on_its_side:
             for name, first, second in (("main", X_RESOLUTION, Y_RESOLUTION), ("exif", FOCAL_X, FOCAL_Y)):
                 entries = [directories[name].entry(tag) for tag in (first, second)] if name in directories else []
                 pair = [entry for entry in entries if entry and entry.kind == RATIONAL and entry.size == 8]
@@ -104,21 +107,20 @@ class Exif:
             place = directories["exif"].entry(tag) if "exif" in directories else None
             numbers = self.structure.numbers(place)
             if place and place.kind == SHORT and len(numbers) >= 2:
-                across, down = turned_point(orientation, numbers[0], numbers[1], *((height, width) if orientation >= 5 else (width, height)))
-                extent = tuple(reversed(numbers[2:4])) if orientation >= 5 and len(numbers) == 4 else numbers[2:]
-                whole = [min(max(round(value), 0), 65535) for value in (across, down, *extent)]
+                whole = turned_area(facts.turned, numbers, facts.width, facts.height)
                 struct.pack_into(f"{self.structure.order}{len(whole)}H", self.data, place.start, *whole)
 
-    def agree(self, width: int, height: int, srgb: bool) -> None:
-        """State the size (px) of the picture where a size is stated, and sRGB, if the pixels were converted to it, where another space is."""
+    def agree(self, facts: Facts) -> None:
+        """State the picture's size where a size is stated, and sRGB, if the pixels were converted to it, where another space is."""
+        self.remove(*COLOURS if facts.srgb else (), *DEPTH if facts.rounded or facts.cmyk else (), *CHANNELS if facts.cmyk else ())
         for name, directory in self.directories().items():
             for entry in directory.entries:
                 if name != "gps" and entry.count == 1 and entry.kind in {SHORT, LONG}:
                     if entry.tag in WIDTHS | HEIGHTS:
-                        self._set(entry, width if entry.tag in WIDTHS else height)
-                    elif srgb and entry.tag == COLOUR_SPACE:
+                        self._set(entry, facts.width if entry.tag in WIDTHS else facts.height)
+                    elif facts.srgb and entry.tag == COLOUR_SPACE:
                         self._set(entry, 1)
-                if srgb and name == "interop" and entry.tag == 1 and self.structure.value(entry).startswith(b"R03"):
+                if facts.srgb and name == "interop" and entry.tag == 1 and self.structure.value(entry).startswith(b"R03"):
                     self.data[entry.start : entry.start + 3] = b"R98"
 
     def remove_pictures(self) -> None:

@@ -12,7 +12,8 @@ from xml.dom.minidom import Attr, Element
 from xml.parsers.expat import ExpatError
 
 from camo.photos import embedded
-from camo.photos.turning import turned_point
+from camo.photos.facts import Facts
+from camo.photos.turning import turned_area, turned_point
 
 RDF, X, NOTE = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "adobe:ns:meta/", "http://ns.adobe.com/xmp/note/"
 TIFF, EXIF, PHOTOSHOP, BASIC = (
@@ -42,26 +43,9 @@ COMPANIONS = {  # namespaces that speak of a second picture or of a video behind
     "http://ns.apple.com/pixeldatainfo/1.0/": "depth map",
     "http://ns.xiaomi.com/photos/1.0/camera/": "second picture",
 }
+COLOURS = {"WhitePoint", "PrimaryChromaticities", "TransferFunction"}  # as EXIF numbers them
 SEMANTICS = {"GainMap": "gain map", "MotionPhoto": "motion-photo video", "Depth": "depth map"}
 SUSPICIOUS = re.compile(rb"hdrgm|GContainer|Container:|GImage|GDepth|MotionPhoto|MicroVideo|xmpGImg|/9j/|iVBORw0KGgo|UklGR")
-
-
-@dataclass
-class Facts:
-    """What the picture has become, with which its packets are to agree.
-
-    Attributes:
-        width, height: px, upright.
-        turned: the orientation from which the pixels were turned; 1 where they were not.
-        upright: whether a stated orientation is to say so.
-        srgb: whether the pixels were converted to sRGB.
-    """
-
-    width: int
-    height: int
-    turned: int = 1
-    upright: bool = False
-    srgb: bool = False
 
 
 @dataclass
@@ -232,9 +216,13 @@ def _companion(item: Attr | Element) -> str | None:
 
 
 def _untrue(item: Attr | Element, facts: Facts) -> bool:
-    """Whether a property names the profile that the pixels no longer have, or an extended packet: whoever divides a packet announces that anew."""
+    """Whether a property tells of colours or samples that the picture has no more, or of an extended packet: that is announced when one is made."""
     name = (item.namespaceURI, item.localName)
-    return name == (NOTE, "HasExtendedXMP") or (facts.srgb and name == (PHOTOSHOP, "ICCProfile"))
+    untrue = {(NOTE, "HasExtendedXMP")}
+    untrue |= {(PHOTOSHOP, "ICCProfile"), *((TIFF, word) for word in COLOURS)} if facts.srgb else set()
+    untrue |= {(TIFF, "BitsPerSample")} if facts.rounded or facts.cmyk else set()
+    untrue |= {(TIFF, "PhotometricInterpretation"), (TIFF, "SamplesPerPixel")} if facts.cmyk else set()
+    return name in untrue
 
 
 def _fact(item: Attr | Element, facts: Facts) -> str | None:
@@ -245,22 +233,29 @@ def _fact(item: Attr | Element, facts: Facts) -> str | None:
         return "1"
     if name == (EXIF, "ColorSpace") and facts.srgb:
         return "1"
+    if name == (PHOTOSHOP, "ColorMode") and facts.cmyk:
+        return "3"  # RGB
     sizes = {(TIFF, "ImageWidth"): width, (TIFF, "ImageLength"): height, (EXIF, "PixelXDimension"): width, (EXIF, "PixelYDimension"): height}
     return sizes.get((item.namespaceURI or "", item.localName))
 
 
 def _turn_regions(parsed: Packet, facts: Facts) -> None:
-    """Turn the regions of faces and things with the picture; those in pixels or of other shapes are left out."""
+    """Turn with the picture its resolution and the regions of faces and things; those in pixels or of other shapes are left out."""
+    if facts.on_its_side:
+        for node in parsed.descriptions:
+            _swap(parsed, node, TIFF, "XResolution", "YResolution")
     for holder, item in list(parsed.properties()):
         if not isinstance(item, Element):
             continue
         if (item.namespaceURI, item.localName) == (REGIONS, "Regions"):
             turned = sum(not _turn_area(parsed, node, facts.turned) for node in _holders(item, AREA, "x")) == 0
-            if turned and facts.turned >= 5:
+            if turned and facts.on_its_side:
                 for node in _holders(item, DIMENSIONS, "w"):
                     _swap(parsed, node, DIMENSIONS, "w", "h")
         elif any(_holders(item, MICROSOFT_REGION, "Rectangle")):
             turned = sum(not _turn_rectangle(parsed, node, facts.turned) for node in _holders(item, MICROSOFT_REGION, "Rectangle")) == 0
+        elif (item.namespaceURI, item.localName) in {(EXIF, "SubjectArea"), (EXIF, "SubjectLocation")}:
+            turned = _turn_subject(parsed, item, facts)
         elif (item.namespaceURI, item.localName) == (IPTC_EXTENSION, "ImageRegion"):
             turned = False
         else:
@@ -313,6 +308,18 @@ def _turn_rectangle(parsed: Packet, node: Element, orientation: int) -> bool:
     (first, last), (upper, lower) = (sorted(pair) for pair in zip(*corners, strict=True))
     parsed.set(item, f"{first:.6g}, {upper:.6g}, {last - first:.6g}, {lower - upper:.6g}")  # type: ignore[arg-type]
     return True
+
+
+def _turn_subject(parsed: Packet, item: Element, facts: Facts) -> bool:
+    """Turn EXIF's place of the subject, a sequence of whole numbers."""
+    parts = [node for node in item.getElementsByTagNameNS(RDF, "li") if isinstance(node, Element)]
+    try:
+        numbers = [int(_text(part)) for part in parts]
+    except ValueError:
+        return False
+    for part, number in zip(parts, turned_area(facts.turned, numbers, facts.width, facts.height), strict=True) if len(parts) >= 2 else ():
+        parsed.set(part, str(number))
+    return len(parts) >= 2
 
 
 def _swap(parsed: Packet, node: Element, namespace: str, first: str, second: str) -> None:
