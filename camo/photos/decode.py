@@ -396,8 +396,11 @@ def _photo(found: Content) -> Photo:
     if {"gain map", "depth map"} & {*left_out}:  # which is what the second picture is
         left_out = [name for name in left_out if name != "second picture"]
     dpi, aspect = found.dpi, found.aspect
-    if block and not found.no_resolution and dpi is None and (stated := block.resolution) and stated[2] in {2, 3}:
-        dpi = exif.inches(stated)
+    if block and not found.no_resolution and dpi is None and (stated := block.resolution):
+        if stated[2] in {2, 3}:
+            dpi = exif.inches(stated)
+        elif min(stated[:2]) > 0 and stated[0] != stated[1]:
+            aspect = stated[:2]
     elif turned >= 5:
         dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
     comments = tuple(comment[:MAX_COMMENT] for comment in found.comments if not embedded.in_bytes(comment))
