@@ -118,6 +118,12 @@ def png(*chunks, image=None):
     return content[:33] + b"".join(chunks) + content[33:]
 
 
+def webp_with(kind, content, **options):
+    """A WebP file with one more chunk."""
+    file = saved(picture(), "WEBP", **options) + kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    return file[:4] + struct.pack("<I", len(file) - 8) + file[8:]
+
+
 def resource(number, content):
     """An image resource of Photoshop's."""
     return b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + b"\0" * (len(content) % 2)

@@ -167,6 +167,17 @@ def test_regions_in_pixels_and_photoshops_paths_are_left_out_of_a_turned_picture
     assert photo.resources == files.resource(1005, bytes(range(8, 16)) + bytes(range(8)))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_xmp_tells_the_subjects_place_and_the_resolution_as_they_turn(tmp_path, orientation):
+    place = f"<exif:SubjectArea><rdf:Seq><rdf:li>{files.WIDTH // 4}</rdf:li><rdf:li>{files.HEIGHT // 8}</rdf:li></rdf:Seq></exif:SubjectArea>"
+    packet = files.xmp('tiff:XResolution="300/1" tiff:YResolution="150/1"', place)
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(files.exif({274: (3, orientation)})), files.jpeg_xmp(packet)))
+    numbers = [int(number) for number in re.findall(rb"<rdf:li>(\d+)<", photo.xmp)]
+    assert numbers == [TURNED[orientation][0] * written.width, TURNED[orientation][1] * written.height]
+    assert (b'tiff:XResolution="150/1"' in photo.xmp) == (b'tiff:YResolution="300/1"' in photo.xmp) == (orientation >= 5)
+    assert photo.left_out == ()
+
+
 # Further pictures that are gone
 
 
@@ -216,6 +227,44 @@ def test_pixels_converted_to_srgb_are_called_so_and_others_stay_what_they_are_ca
     photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block), files.jpeg_xmp(packet), icc_profile=files.SRGB_ICC))
     assert photo.exif[6:] == block
     assert photo.xmp == packet
+
+
+STORED = {258: (3, (8, 8, 8, 8)), 262: (3, 5), 277: (3, 4)}
+STORED_IN_XMP = 'tiff:PhotometricInterpretation="5" tiff:SamplesPerPixel="4" photoshop:ColorMode="4"'
+WHITE = {318: (5, (313, 1000, 329, 1000)), 319: (5, (64, 100, 33, 100, 21, 100, 71, 100, 15, 100, 6, 100))}
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_inks_that_became_rgb_are_not_called_inks(tmp_path, order):
+    content = files.saved(files.picture("CMYK"), "JPEG")
+    extra = files.jpeg_exif(files.exif(STORED | {271: (2, b"Maker\0")}, order=order)) + files.jpeg_xmp(files.xmp(STORED_IN_XMP))
+    photo, written = through(tmp_path, content[:2] + extra + content[2:])
+    assert dict(written.getexif()) == {271: "Maker"}
+    assert written.mode == "RGB"
+    assert b"tiff:" not in photo.xmp.partition(b'rdf:about=""')[2]
+    assert b'photoshop:ColorMode="3"' in photo.xmp
+
+
+def test_sixteen_bits_that_became_eight_are_not_called_sixteen(tmp_path):
+    image = Image.fromarray(np.asarray(files.picture("L")).astype(np.uint16) * 257)
+    depth = "<tiff:BitsPerSample><rdf:Seq><rdf:li>16</rdf:li></rdf:Seq></tiff:BitsPerSample>"
+    chunks = (
+        files.chunk(b"eXIf", files.exif({258: (3, 16), 271: (2, b"Maker\0")})),
+        files.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + files.xmp(elements=depth)),
+    )
+    photo, written = through(tmp_path, files.png(*chunks, image=image))
+    assert dict(written.getexif()) == {271: "Maker"}
+    assert b"<tiff:BitsPerSample>" not in photo.xmp
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_white_and_primaries_go_with_the_colour_space_that_they_were_of(tmp_path, order):
+    block, packet = files.exif(WHITE | {271: (2, b"Maker\0")}, order=order), files.xmp('tiff:WhitePoint="x" dc:format="kept"')
+    photo, written = through(tmp_path, files.jpeg(files.jpeg_exif(block), files.jpeg_xmp(packet), icc_profile=adobe_rgb()))
+    assert dict(written.getexif()) == {271: "Maker"}
+    assert b"WhitePoint" not in photo.xmp
+    photo, _ = through(tmp_path, files.jpeg(files.jpeg_exif(block), files.jpeg_xmp(packet), icc_profile=files.SRGB_ICC))
+    assert (photo.exif[6:], photo.xmp) == (block, packet)
 
 
 def gamma_chunk(value):

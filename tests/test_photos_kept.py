@@ -99,6 +99,32 @@ def test_iptc_in_several_segments_is_put_together(tmp_path):
     assert files.photo_of(tmp_path, encode(photo)).iptc == records
 
 
+PLACE = files.exif({272: (2, b"Model\0"), 0x8825: (4, {1: (2, b"N\0"), 27: (7, b"secret place")})})
+ONE, TWO = files.iptc(caption=b"one"), files.iptc(caption=b"two")
+SECONDS = {
+    "EXIF, JPEG": files.jpeg(files.jpeg_exif(BLOCK), files.jpeg_exif(PLACE)),
+    "EXIF, WebP": files.webp_with(b"EXIF", PLACE, exif=BLOCK),
+    "EXIF, PNG": files.png(files.chunk(b"eXIf", BLOCK), files.chunk(b"eXIf", PLACE)),
+    "IPTC, JPEG": files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1028, ONE) + files.resource(1028, TWO))),
+    "IPTC, TIFF": files.tiff({33723: (7, ONE), 34377: (1, files.resource(1028, TWO))}),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_a_second_block_that_says_something_else_is_named_and_shows_no_place(tmp_path, name):
+    photo = files.photo_of(tmp_path, SECONDS[name])
+    assert photo.left_out == (f"a second block of {name[:4]}",)
+    assert b"secret place" not in encode(photo)
+    assert photo.iptc == (ONE if name.startswith("IPTC") else None)
+    assert name.startswith("IPTC") or photo.exif[6:] == BLOCK
+
+
+def test_two_blocks_that_say_the_same_are_one(tmp_path):
+    resources = files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1028, ONE) + files.resource(1028, ONE))
+    photo = files.photo_of(tmp_path, files.jpeg(files.jpeg_exif(BLOCK), files.jpeg_exif(BLOCK), resources))
+    assert (photo.exif[6:], photo.iptc, photo.left_out) == (BLOCK, ONE, ())
+
+
 @pytest.mark.parametrize("kind", [1, 4, 7])
 def test_iptc_of_a_tiff_is_kept_whatever_its_type(tmp_path, kind):
     padded = RECORDS + b"\0" * (-len(RECORDS) % 4)
@@ -244,6 +270,34 @@ def test_what_imagemagick_put_into_texts_is_read_and_written_where_it_belongs(tm
     assert files.chunk(b"eXIf", BLOCK) in encode(photo)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        files.png(files.chunk(b"tEXt", b"two\nlines\x1b[1m\0text")),
+        files.png(files.chunk(b"zTXt", b"Raw profile type two\nlines\x1b[1m\0\0" + zlib.compress(b"\na\n2\nabcd\n"))),
+        files.webp_with(b"\x1b\n[1", b"text"),
+        files.jpeg(files.segment(0xE5, b"maker\n\x1b[1m")),
+        files.tiff({65_000: (2, b"text\0")}),
+    ],
+)
+def test_names_of_what_is_left_out_are_one_line_of_plain_text(tmp_path, content):
+    for photo in (files.photo_of(tmp_path, content), as_format(files.photo_of(tmp_path, content), "JPEG")):
+        assert all(name.isprintable() for name in photo.left_out)
+    assert photo.left_out
+
+
+@pytest.mark.parametrize("file_format", [name for name in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF") if name in READABLE])
+def test_what_follows_the_picture_is_named(tmp_path, file_format):
+    content = files.saved(files.picture(), file_format)
+    assert files.photo_of(tmp_path, content + bytes(9)).left_out == ()
+    assert files.photo_of(tmp_path, content + b"some more").left_out == ("9 bytes behind the picture",)
+    if file_format in {"AVIF", "HEIF"}:
+        for kind, name in ((b"mpvd", "motion-photo video"), (b"moov", "motion-photo video"), (b"sefd", "box 'sefd'")):
+            photo = files.photo_of(tmp_path, content + struct.pack(">I", 16) + kind + b"contents")
+            assert photo.left_out == (name,)
+            assert b"contents" not in encode(photo)
+
+
 # Resolution, aspect, depth, how pixels are stored
 
 
@@ -295,6 +349,22 @@ def test_an_heics_depth_is_reported_and_its_subsampling_and_brand_stay(tmp_path)
 def test_an_avifs_subsampling_stays(tmp_path, chroma):
     photo = files.photo_of(tmp_path, files.saved(files.picture(), "AVIF", subsampling=chroma))
     assert photo.subsampling == files.photo_of(tmp_path, encode(photo)).subsampling == chroma
+
+
+@pytest.mark.parametrize("target", [name for name in ("AVIF", "HEIF") if name in READABLE])
+@pytest.mark.parametrize(
+    ("content", "chroma"),
+    [
+        *((files.saved(files.picture(), "JPEG", subsampling=chroma), chroma) for chroma in ("4:4:4", "4:2:2", "4:2:0")),
+        (files.saved(files.picture("CMYK"), "JPEG"), "4:4:4"),
+        (files.saved(files.picture(), "WEBP"), "4:2:0"),
+        (files.saved(files.picture(), "WEBP", lossless=True), "4:4:4"),
+        (files.saved(files.picture(), "PNG"), "4:4:4"),
+    ],
+)
+def test_the_chroma_of_an_avif_or_heic_is_that_of_the_source_whatever_its_format(tmp_path, content, chroma, target):
+    photo = as_format(files.photo_of(tmp_path, content), target)
+    assert files.photo_of(tmp_path, encode(photo)).subsampling == chroma
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -15,6 +15,7 @@ from camo.photos.metadata import as_format
 from tests import photo_files as files
 
 THUMBNAIL, STRIP = files.thumbnail(), files.picture(size=(24, 16)).tobytes()
+OTHERS = {name: files.saved(files.picture(size=(24, 16)), name) for name in ("PNG", "WEBP", "GIF", "AVIF", "HEIF") if name in READABLE}
 MAIN = {271: (2, b"Maker\0"), 274: (3, 1), 0x8769: (4, {0x927C: (7, b"note " + THUMBNAIL + b" end")})}
 
 
@@ -96,6 +97,22 @@ if "HEIF" in READABLE:
     SOURCES["HEIC"] = files.saved(files.picture(), "HEIF", exif=files.exif_with_thumbnail(MAIN, THUMBNAIL), thumbnails=[24])
 
 
+for file_format, small in OTHERS.items():
+    coded, hidden = base64.b64encode(small), {0x9286: (7, b"ASCII\0\0\0see " + base64.b64encode(small)), 0x927C: (7, b"note " + small + b" end")}
+    SOURCES |= {
+        f"{file_format} in EXIF": files.jpeg(files.jpeg_exif(files.exif({270: (2, coded + b"\0"), 0x8769: (4, hidden)}))),
+        f"{file_format} in Photoshop's resources": files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + files.resource(4000, b"plug-in" + small))),
+        f"{file_format} in IPTC": files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1028, files.iptc(caption=coded)))),
+        f"{file_format} in comments": files.jpeg(files.segment(0xFE, small), files.segment(0xFE, b"words of a sentence " * 9 + coded)),
+        f"{file_format} in texts": files.png(files.chunk(b"tEXt", b"Title\0see " + coded), files.chunk(b"tEXt", b"Digits\0" + small.hex().encode())),
+        f"{file_format} in a TIFF's tags": files.tiff({270: (2, coded + b"\0"), 33723: (7, files.iptc(caption=coded)), 0x8769: (4, hidden)}),
+    }
+for name, preview in {"JPEG": THUMBNAIL, "raw": STRIP}.items():
+    records = files.iptc(caption=b"kept") + b"\x1c\2\xc8\0\2\0\0" + b"\x1c\2\xca" + struct.pack(">H", len(preview)) + preview
+    SOURCES[f"IPTC preview, {name}"] = files.jpeg(files.segment(0xED, b"Photoshop 3.0\0" + files.resource(1028, records + files.iptc(city=b"kept"))))
+SOURCES["thumbnail in a second block of EXIF"] = files.jpeg(files.jpeg_exif(files.exif(MAIN)), files.jpeg_exif(strip_exif()))
+
+
 def opens(content):
     try:
         with Image.open(io.BytesIO(content)) as found:
@@ -105,9 +122,12 @@ def opens(content):
     return True
 
 
+BEGINNINGS = re.compile(rb"(?=\xff\xd8\xff|\x89PNG\r\n|RIFF....WEBP|GIF8|....ftyp)", re.DOTALL)
+
+
 def pictures_in(content, main):
     """Where a picture begins in a file, the main one excepted, and how: as bytes, or as base64 or hexadecimal digits in a text, packed or not."""
-    found = [at for at in range(len(content)) if content.startswith(b"\xff\xd8\xff", at) and at != main and opens(content[at:])]
+    found = [begin.start() for begin in BEGINNINGS.finditer(content) if begin.start() != main and opens(content[begin.start() :])]
     texts = [content]
     for packed in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content):
         try:
@@ -130,23 +150,27 @@ def test_no_picture_remains_but_the_photo_itself(tmp_path, name):
     photo = read(path)
     for file_format in {photo.format, "JPEG", "PNG", "WEBP", "TIFF"}:
         written = encode(as_format(photo, file_format))
-        assert pictures_in(written, 0 if file_format == "JPEG" else None) == [], file_format
+        assert pictures_in(written, 0) == [], file_format
         for start in range(0, len(STRIP) - 24, 24):
             assert STRIP[start : start + 24] not in written or file_format in {"TIFF", "PNG"}
-        assert THUMBNAIL[-60:-20] not in written
+        for small in (THUMBNAIL, *OTHERS.values()):
+            assert small[-60:-20] not in written
+            assert base64.b64encode(small)[:60] not in written
 
 
 @pytest.mark.parametrize("file_format", [name for name in ("AVIF", "HEIF") if name in READABLE])
 def test_no_picture_remains_in_avif_and_heic(tmp_path, file_format):
     for number, name in enumerate(("EXIF thumbnail", "several EXIF thumbnails", "XMP thumbnail")):
         (tmp_path / str(number)).write_bytes(SOURCES[name])
-        assert pictures_in(encode(as_format(read(tmp_path / str(number)), file_format)), None) == []
+        assert pictures_in(encode(as_format(read(tmp_path / str(number)), file_format)), 0) == []
 
 
 def test_the_search_finds_what_it_is_to_find():
     assert pictures_in(SOURCES["EXIF thumbnail"], 0)
     assert pictures_in(SOURCES["XMP thumbnail"], 0) == ["base64"]
-    assert pictures_in(SOURCES["PNG: raw profile"], None) == ["digits"]
+    assert pictures_in(SOURCES["PNG: raw profile"], 0) == ["digits"]
+    for file_format in OTHERS:
+        assert pictures_in(SOURCES[f"{file_format} in Photoshop's resources"], 0)
 
 
 def test_what_is_left_of_the_makers_note_stands_where_it_stood(tmp_path):

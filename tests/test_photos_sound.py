@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 
 from camo import CamoError
-from camo.photos.images import MAX_PIXELS, SUFFIXES, encode, find_photos, read, write
+from camo.measure.after import scores_after
+from camo.photos.images import MAX_PIXELS, SUFFIXES, decode, encode, find_photos, jpeg_roundtrip, read, size_of, write
 from tests import photo_files as files
 
 
@@ -129,6 +131,21 @@ def test_damaged_or_oversized_side_information_stops_no_photo(tmp_path, content,
     assert same(read(tmp_path / "written"))
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_damaged_side_information_stops_no_webp(tmp_path, lossless):
+    content = files.saved(files.picture(), "WEBP", exif=files.exif({271: (2, b"Maker\0")}), xmp=files.xmp(), lossless=lossless, quality=95)
+    whole = files.photo_of(tmp_path, content)
+    for cut in (1, 300, len(files.xmp()) + 20):
+        photo = files.photo_of(tmp_path, content[:-cut])
+        assert torch.equal(photo.pixels, whole.pixels)
+        assert photo.left_out == (f"damaged WebP chunk '{'XMP ' if cut < 1000 else 'EXIF'}'",)
+    at = content.index(b"EXIF")
+    photo = files.photo_of(tmp_path, content[: at + 4] + b"\xff\xff\xff\x7f" + content[at + 8 :])
+    assert torch.equal(photo.pixels, whole.pixels)
+    with pytest.raises(CamoError):
+        files.photo_of(tmp_path, content[: at - 40])
+
+
 @pytest.mark.parametrize("length", [70_000, 200_000])
 @pytest.mark.parametrize("order", "<>")
 def test_exif_in_several_segments_is_kept_but_for_its_largest_values(tmp_path, length, order):
@@ -219,6 +236,26 @@ def test_pillows_own_limit_counts_for_nothing_and_is_as_it_was_afterwards(tmp_pa
     for path in tmp_path.iterdir():
         with pytest.raises(CamoError, match=r"48x32 px are 0\.0 megapixels, more than the limit"):
             read(path, max_pixels=48 * 32 - 1)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+class Mean(torch.nn.Module):
+    """A quality model."""
+
+    def forward(self, image):
+        return 100 * image.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("file_format", ["WEBP", "TIFF", "JPEG", "PNG"])
+def test_pillows_own_limit_counts_for_nothing_after_reading_either(tmp_path, monkeypatch, file_format):
+    photo = files.photo_of(tmp_path, files.saved(files.picture(), file_format, **({"lossless": True} if file_format == "WEBP" else {})))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(encode(photo)).shape == photo.pixels.shape
+        assert size_of(tmp_path / "photo") == files.picture().size
+        assert jpeg_roundtrip(photo.pixels[None] / 255, 90).shape == (1, *photo.pixels.shape)
+        assert scores_after(Mean(), [photo.pixels], "shift by 4 px")
     assert Image.MAX_IMAGE_PIXELS == 100
 
 

@@ -202,8 +202,6 @@ def _png(content: bytes) -> Content:
     colours = colour.of_png(png)
     found.icc_profile, found.stated, found.intent = colours.icc_profile, colours.stated, colours.intent
     found.left_out += ["damaged colour profile"] * colours.damaged
-    if block := png.first(b"eXIf"):
-        found.add_exif(block)
     if (size := png.first(b"pHYs")) and len(size) == 9:
         across, down, found.no_resolution = int.from_bytes(size[:4]), int.from_bytes(size[4:8]), True
         if size[8] == 1:
@@ -215,9 +213,11 @@ def _png(content: bytes) -> Content:
             _png_text(found, kind, body)
         elif kind == b"tIME":
             found.text.append((kind, body))
+        elif kind == b"eXIf":
+            found.add_exif(body)
         elif kind == b"caBX":
             found.left_out.append("content credentials (C2PA), which hold of the original alone")
-        elif kind not in png_chunks.SILENT | {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs"}:
+        elif kind not in png_chunks.SILENT | {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"pHYs"}:
             found.left_out.append(f"PNG chunk {kind.decode('ascii')}")
     found.left_out += [f"damaged PNG chunk {kind.decode('ascii')}" for kind in png.damaged if kind not in png_chunks.SILENT]
     found.left_out += _behind(png.after)

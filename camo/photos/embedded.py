@@ -11,9 +11,9 @@ from camo.photos import isobmff
 from camo.photos.jpeg_segments import without_streams
 
 BASE64 = re.compile(r"[A-Za-z0-9+/=_ \t\r\n-]{120,}")
-BEGINNINGS = re.compile(r"/9j/|iVBORw0KGgo|UklGR|R0lGOD|SUkqA|TU0AK")  # of JPEG, PNG, WebP, GIF and TIFF files in base64
+BEGINNINGS = re.compile(r"/9j/|iVBORw0KGgo|UklGR|R0lGOD|AAAA.GZ0eXB|SUkqA|TU0AK")  # in base64: of JPEG, PNG, WebP, GIF, AVIF or HEIC, TIFF
 DIGITS = re.compile(r"(?:[0-9A-Fa-f]{2}[ \t\r\n]*){60,}")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+SIGNATURES = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # too short to be believed
 FILES = re.compile(rb"\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|....ftyp(?:avi[fs]|hei[cxms]|mif1)", re.DOTALL)  # JPEG has a search of its own
 NEAR = 64  # bytes in which a picture must begin
 TRIED = 16  # places in one text: more are no picture, but an attempt to keep us busy
@@ -59,17 +59,17 @@ def _opens_decoded(text: str) -> bool:
     for skipped in range(4):  # letters before it may belong to a word in front
         part = letters[skipped:]
         try:
-            if _begins(base64.b64decode(part[: len(part) // 4 * 4])):
+            if _begins(base64.b64decode(part + "=" * (-len(part) % 4))):
                 return True
-        except ValueError:
+        except ValueError:  # one letter more than there can be
             continue
     return False
 
 
 def _begins(content: bytes) -> bool:
-    """Whether a picture begins in the first bytes."""
-    starts = [content.find(signature, 0, NEAR) for signature in SIGNATURES] + [found.start() for found in FILES.finditer(content, 0, NEAR + 12)]
-    return any(_opens(content[start:]) for start in starts if start >= 0)
+    """Whether a picture begins in the first bytes, whole or not."""
+    starts = (content.find(signature, 0, NEAR) for signature in SIGNATURES)
+    return bool(FILES.search(content, 0, NEAR)) or any(_opens(content[start:]) for start in starts if start >= 0)
 
 
 def _opens(content: bytes) -> bool:

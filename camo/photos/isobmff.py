@@ -1,5 +1,6 @@
 """The boxes of an AVIF or HEIC file (ISO/IEC 14496-12, 23008-12), as far as metadata and colours are concerned."""
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ def without_metadata(content: bytes, found: list[Item]) -> bytes:
 
 def further(content: bytes) -> list[str]:
     """The names of what lies beside the picture: boxes of the main level that it does not need, and bytes behind the last one."""
-    names, found = [], list(boxes(content, 0, len(content)))
+    names, found = [], list(itertools.takewhile(lambda box: box[0].isalnum(), boxes(content, 0, len(content))))
     for kind, _, _ in found:
         if kind in {b"mpvd", b"moov"}:
             names.append("motion-photo video")
