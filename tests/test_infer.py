@@ -133,9 +133,11 @@ def test_another_format_without_metadata(tmp_path, camouflage, make, capsys):
 
 def test_a_gif_comes_out_as_png(tmp_path, camouflage, make):
     make("in/a.gif")
+    for name in ("b.jpg", "c.JPEG", "d.webp"):  # whatever it is called
+        make("in/other.gif").rename(tmp_path / "in" / name)
     assert camouflage("in") == 0
-    assert list(files(tmp_path / "out")) == ["a.png"]
-    assert read(tmp_path / "out" / "a.png").format == "PNG"
+    assert list(files(tmp_path / "out")) == ["a.png", "b.png", "c.png", "d.png"]
+    assert {read(tmp_path / "out" / name).format for name in files(tmp_path / "out")} == {"PNG"}
 
 
 @pytest.mark.parametrize("file_format", [name for name in ("AVIF", "HEIF") if name in READABLE])
@@ -580,6 +582,14 @@ def test_larger_photos_than_max_pixels_are_refused_with_the_number(tmp_path, cam
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert "b.png'" in error
     assert "401x250 px are 0.1 megapixels, more than the limit of 0.1; --max-pixels raises it" in error
+
+
+def test_the_limit_holds_for_files_that_are_there_already_too(tmp_path, camouflage, make, capsys, brightness, monkeypatch):
+    make("in/a.png")
+    assert camouflage("in") == 0
+    monkeypatch.setattr(pipeline, "read", lambda path, max_pixels=100: read(path, max_pixels))
+    camouflage("in", "--verify", "--max-pixels", "1000")
+    assert "more than the limit" not in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_is_told_of_and_the_rest_is_done(tmp_path, camouflage, make, capsys):

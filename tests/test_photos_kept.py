@@ -232,6 +232,32 @@ def test_every_xmp_packet_is_kept(tmp_path):
     assert photo.left_out == ("XMP packet 3 of 3",)
 
 
+def gif_extension(label, *blocks):
+    return bytes((0x21, label)) + b"".join(bytes((len(block),)) + block for block in blocks) + b"\0"
+
+
+XMP_IN_GIF = b"\x21\xff\x0bXMP DataXMP" + files.xmp('dc:format="x"') + b"\1" + bytes(range(255, -1, -1)) + b"\0"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_gif_says_is_kept_in_the_png(tmp_path, first):
+    said = gif_extension(0xFE, b"one", b", two") + XMP_IN_GIF + gif_extension(0xFE, b"three") + gif_extension(0xFF, b"UNKNOWN 1.0", b"data")
+    said += gif_extension(0xFF, b"ICCRGBG1012", *(files.SRGB_ICC[at : at + 255] for at in range(0, len(files.SRGB_ICC), 255)))
+    content = files.saved(files.picture().quantize(8), "GIF")
+    at = content.index(b"\x2c", 13 + 3 * 8) if first else len(content) - 1
+    photo = files.photo_of(tmp_path, content[:at] + said + content[at:] + b"behind it")
+    assert (photo.comments, photo.xmp, photo.icc_profile) == ((b"one, two", b"three"), files.xmp('dc:format="x"'), files.SRGB_ICC)
+    assert photo.left_out == ("GIF extension 'UNKNOWN 1.0'", "9 bytes behind the picture")
+    with opened(photo) as written:
+        assert written.info["xmp"] == files.xmp('dc:format="x"')
+
+
+@pytest.mark.parametrize("cut", [1, 5, 60])
+def test_a_damaged_extension_stops_no_gif(tmp_path, cut):
+    content = files.saved(files.picture().quantize(8), "GIF")[:-1] + XMP_IN_GIF
+    assert files.photo_of(tmp_path, content[:-cut]).pixels.shape == files.PIXELS.shape
+
+
 def test_a_packet_that_declares_entities_is_not_expanded(tmp_path):
     packet = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="5">&a;</x>'
     assert files.photo_of(tmp_path, files.jpeg(files.jpeg_xmp(packet))).xmp == packet

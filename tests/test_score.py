@@ -74,6 +74,16 @@ def brightness(tmp_path_factory):
     return str(path)
 
 
+def test_max_pixels_is_the_limit_that_counts(folder, tmp_path_factory, brightness, capsys, monkeypatch):
+    score, evaluate = ([verb, str(folder), "--biqa", brightness] for verb in ("score", "evaluate"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own
+    assert main([*score, "--jpeg", "90"]) == 0
+    assert main([*score, "--max-pixels", "1000"]) == 1
+    assert capsys.readouterr().err.count("more than the limit of 0.0; --max-pixels raises it") == 2
+    assert main([*evaluate, str(folder), "--out", str(tmp_path_factory.mktemp("out")), "--max-pixels", "1000"]) == 1
+    assert "more than the limit of 0.0; --max-pixels raises it" in capsys.readouterr().err
+
+
 def test_several_models_side_by_side(folder, tmp_path_factory, brightness, capsys):
     out = tmp_path_factory.mktemp("out")
     words = [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from camo.photos import colour, embedded, exif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
+from camo.photos import colour, embedded, exif, gif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
 from camo.photos.colour import Stated
 from camo.photos.exif import IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Exif
 from camo.photos.facts import Facts
@@ -295,19 +295,16 @@ def _tiff(content: bytes) -> Content:
     return found
 
 
-def _plain(file_format: str) -> Callable[[bytes], Content]:
-    """BMP and GIF, of which Pillow reads all that they say."""
+def _bmp(content: bytes) -> Content:
+    picture = opened(content, "BMP")
+    return Content(picture, "BMP", dpi=picture.info.get("dpi"))
 
-    def container(content: bytes) -> Content:
-        picture = opened(content, file_format)
-        found = Content(picture, {"GIF": "PNG"}.get(file_format, file_format), frames=getattr(picture, "n_frames", 1))
-        found.dpi, found.icc_profile = picture.info.get("dpi"), picture.info.get("icc_profile")
-        if file_format == "GIF":
-            found.comments = [picture.info["comment"]] if picture.info.get("comment") else []
-            found.xmp = [picture.info["xmp"]] if picture.info.get("xmp") else []
-        return found
 
-    return container
+def _gif(content: bytes) -> Content:
+    picture, said = opened(content, "GIF"), gif.take_apart(content)
+    found = Content(picture, "PNG", xmp=said.xmp, icc_profile=said.icc_profile, comments=said.comments, frames=getattr(picture, "n_frames", 1))
+    found.left_out = said.left_out + _behind(said.after)
+    return found
 
 
 def _avif(content: bytes) -> Content:
@@ -364,8 +361,8 @@ CONTAINERS: dict[str, Callable[[bytes], Content]] = {
     "PNG": _png,
     "WEBP": _webp,
     "TIFF": _tiff,
-    "BMP": _plain("BMP"),
-    "GIF": _plain("GIF"),
+    "BMP": _bmp,
+    "GIF": _gif,
     "AVIF": _avif,
     "HEIF": _heif,
 }
