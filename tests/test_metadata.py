@@ -4,7 +4,7 @@ import struct
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, TiffImagePlugin
 
@@ -98,6 +98,7 @@ def test_damaged_exif_stops_no_photo_in_any_format(file_format, at, value):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow's, which infer.py silences
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=12), st.integers(0, 400), st.integers(1, 300))
+@example(b"", 0, 6)  # nothing but the prefix
 def test_damaged_exif_is_no_fault_in_another_format(noise, at, kept):
     damaged = bytearray(exif_with_location())
     damaged[at : at + len(noise)] = noise

@@ -122,12 +122,14 @@ def _fitted_exif(block: bytes, file_format: str) -> tuple[bytes | None, list[str
             return block, ["damaged parts of EXIF"] * Exif(block).remove_damaged()
         except ValueError:
             return None, ["damaged EXIF"]
-    if file_format == "AVIF" and not _readable_by_pillow(block):  # which looks into it as it writes it
+    if file_format == "AVIF":
         try:
             parsed = Exif(block)
-            block = exif.built(parsed.structure.order, *parsed.values())
         except ValueError:
             return None, ["damaged EXIF"]
+        if _readable_by_pillow(block):  # which looks into it as it writes it
+            return block, []
+        block = exif.built(parsed.structure.order, *parsed.values())
         return (block, ["damaged parts of EXIF"]) if _readable_by_pillow(block) else (None, ["damaged EXIF"])
     return block, []
 
