@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from camo import CamoError
+from camo.filter.look_settings import LookChoice, parse_look
 from camo.photos.files import reason
 
 
@@ -27,8 +26,26 @@ def positive(text: str) -> int:
     return number
 
 
+def look(text: str) -> LookChoice | None:
+    """Parse a look, NAME or NAME:AMOUNT; argparse reports anything else as wrong usage."""
+    try:
+        return parse_look(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def look_or_auto(text: str) -> LookChoice | None:
+    """The same, where ``auto`` is a look as well."""
+    try:
+        return parse_look(text, auto=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def check_device(device: str) -> None:
     """Raise CamoError for a device that torch does not know or cannot use here, such as cuda without a GPU."""
+    import torch  # here, so that help texts do not wait for it
+
     try:
         torch.zeros(1, device=device)
     except (AssertionError, RuntimeError) as error:  # the one where torch was built without it, the other where it is not there
