@@ -59,7 +59,7 @@ class SuitableLook:
 
     def __call__(self, photo: Photo) -> tuple[str, Photo]:
         """Choose a look and give it to the photo. Raises what the filter and the scorer raise."""
-        size = working_size(*photo.pixels.shape[-2:], AREA, smallest=16)
+        size = working_size(photo.pixels.shape[-2], photo.pixels.shape[-1], AREA, smallest=16)
         reduced = to_uint8(F.interpolate(to_float(photo.pixels[None]), size, mode="bilinear", antialias=True))
         return self.looks[self.choose(reduced)](photo)
 

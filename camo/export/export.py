@@ -57,7 +57,9 @@ class LookedFilter(nn.Module):
 
 
 def export_filter(checkpoint: Path, out: Path, overwrite: bool = False, choice: LookChoice | None = None) -> None:
-    """Write ``filter.ts``, ``filter.pt2`` and, where ONNX's packages are installed, ``filter.onnx`` into ``out``, with a look inside if one is chosen.
+    """Write ``filter.ts``, ``filter.pt2`` and, where ONNX's packages are installed, ``filter.onnx`` into ``out``.
+
+    A look that is chosen goes before the filter, into the same files.
 
     Raises CamoError: a bad checkpoint, a file that exists already or cannot be written, one that fails its check.
     """
@@ -120,7 +122,9 @@ def filter_cases(model: Filter, look: Look | None = None) -> list[Case]:
     photos = [(to_uint8(photo_like(*size)), strength) for *size, strength in FILTER_CASES]
     dress: nn.Module = LookPixels(look) if look else nn.Identity()
     full_size = FullSize(model)
-    return [{"image": to_float(photo), "strength": torch.tensor(strength), "expected": full_size(dress(photo), strength)} for photo, strength in photos]
+    return [
+        {"image": to_float(photo), "strength": torch.tensor(strength), "expected": full_size(dress(photo), strength)} for photo, strength in photos
+    ]
 
 
 @torch.no_grad()

@@ -13,15 +13,16 @@ from camo.photos.images import Photo, to_float
 def dithered(image: Tensor, original: Tensor, top: int = 0) -> Tensor:
     """Values as 8-bit steps, rounded up or down by a fine even pattern, so that the mean of a few pixels is that of the values.
 
-    The pattern is the R2 sequence (Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018) in whole numbers, exact everywhere. It is
-    the same in all channels: grey stays grey. Rounding gives 0 and 255 only to values that had them before: nothing more is clipped.
+    The pattern is the R2 sequence (Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018) in whole numbers, exact everywhere.
+    It is the same in all channels: grey stays grey. Only pixels that had a 0 or a 255 before can have one after: no more of them are clipped.
 
     Shape: (B, 3, rows, W) float in [0, 1], and the same rows of the photo in 0..255 -> float in 0..255; ``top`` rows are above.
     """
     rows = torch.remainder((top + torch.arange(image.shape[-2], device=image.device)) * 37345, 65536)
     columns = torch.remainder(torch.arange(image.shape[-1], device=image.device) * 49471, 65536)
     pattern = (rows[:, None] / 65536 + columns / 65536).frac()
-    least, most = (original > 0).to(image), 254 + (original == 255).to(image)
+    least = (original.amin(1, keepdim=True) > 0).to(image)
+    most = 254 + (original.amax(1, keepdim=True) >= 255).to(image)
     return torch.minimum(torch.maximum((255 * image + pattern).floor(), least), most)
 
 

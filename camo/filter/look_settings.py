@@ -25,8 +25,8 @@ class LookSettings:
     Raises ValueError for a number that is out of its bounds.
 
     Args:
-        warmth: colour temperature, as a gain in linear light that leaves out a part of the blue (positive, warm) or of the red (negative, cool). It is
-            given as the part of the display's value at gamma 2.2, where a gain g in linear light is a gain of g^(1/2.2).
+        warmth: colour temperature, as a gain in linear light that leaves out a part of the blue (positive, warm) or of the red (negative, cool).
+            It is given as the part of the display's value at gamma 2.2, where a gain g in linear light is a gain of g^(1/2.2).
         brightness: slope added to the tone curve at black and taken off at white; black and white stay.
         contrast: slope added to the tone curve at ``pivot``; black and white stay.
         pivot: the tone that contrast leaves as it is.

@@ -18,8 +18,8 @@ WARM, COOL = (0.0, 0.45, 1.0), (1.0, 0.45, 0.0)  # what red, green and blue lose
 class Look(nn.Module):
     """A look: curves of each channel, then saturation or black and white, then vignette and grain.
 
-    Shape: (B, 3, H, W) float RGB in [0, 1] -> the same. Each photo is treated by itself. On a grey axis the curves differ in warmth, lights and shadows
-    only: where these are 0, grey stays grey.
+    Shape: (B, 3, H, W) float RGB in [0, 1] -> the same. Each photo is treated by itself. Only warmth, lights and shadows treat the channels
+    differently: where these are 0, grey stays grey.
 
     Args:
         settings: the look's numbers.
@@ -111,7 +111,7 @@ class Look(nn.Module):
         return image + self.saturation * room * (1 - self.skin * skin) * colour
 
     def falloff(self, rows: Tensor, columns: Tensor, sides: Tensor) -> Tensor:
-        """A vignette's factor, 1 in the centre, falling with the fourth power of the distance. Shape: (rows,), (columns,), (2,) -> (rows, columns)."""
+        """A vignette's factor: 1 less the distance from the centre to the fourth. Shape: (rows,), (columns,), (2,) -> (rows, columns)."""
         down, right = ((place + 0.5 - side / 2).square() for place, side in ((rows, sides[0]), (columns, sides[1])))
         distance = (down[:, None] + right) / (sides.square().sum() / 4)  # squared, 1 in the corners
         return 1 - self.vignette * distance.square()

@@ -79,9 +79,9 @@ def sheet_rows(measured: Sequence[Measured], count: int, threshold: float, look:
 
     rows = []
     for one in sorted(measured, key=worst_first)[: max(1, count)]:
-        original, filtered = read(one.original), read(one.filtered).pixels
-        original = (look(original) if look else original).pixels
-        rows.append(SheetRow(one.name, original, filtered, one.clean_scores[HEADLINE[0]], one.filtered_scores[HEADLINE[0]], one.psnr))
+        original, filtered = read(one.original), read(one.filtered)
+        shown = look(original) if look else original
+        rows.append(SheetRow(one.name, shown.pixels, filtered.pixels, one.clean_scores[HEADLINE[0]], one.filtered_scores[HEADLINE[0]], one.psnr))
     return rows
 
 

@@ -64,8 +64,8 @@ def write_csv(path: Path, results: Mapping[str, Sequence[Measured]], operations:
             for one in measured:
                 scores = [scores[name] for name in operations for scores in (one.clean_scores, one.filtered_scores)]
                 cells = [one.judgements[spec][name] for spec in specs for name in HEADLINE]
-                others = [score for cell in cells for score in (cell.clean, cell.filtered)]
-                writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores, *others, *one.plain_scores.values()])
+                others = [*(score for cell in cells for score in (cell.clean, cell.filtered)), *one.plain_scores.values()]
+                writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores, *others])
 
 
 def latex_table(summary: Summary) -> str:
