@@ -1,8 +1,8 @@
 """What each look costs and what the filter protects on it: ``python -m benchmarks.looks FOLDER [--limit 40]``. No files are written.
 
 For each look: the share protected after JPEG 90 and 75, of the photos that score above 50 in this look; PSNR and SSIM against the photo in this look;
-the control, which is what the look does by itself to photos that score above 50 without it; CPU time of look and filter together, as a multiple of the
-filter's; and what can be measured of appeal. The first row is the filter without a look. Photos are used as they are, on the CPU.
+the control, which is what the look does by itself to photos that score above 50 without it; CPU time of look and filter together, as a multiple of
+the filter's; and what can be measured of appeal. The first row is the filter without a look. Photos are used as they are, on the CPU.
 """
 
 import argparse

@@ -58,7 +58,7 @@ class LookSettings:
     vignette: float = _number(0.0, 0.0, 0.25)
     grain: float = _number(0.0, 0.0, 0.04)
     grain_lights: float = _number(0.5, 0.0, 1.0, scales=False)
-    grain_texture: float = _number(0.4, 0.0, 0.7, scales=False)
+    grain_texture: float = _number(0.3, 0.0, 0.7, scales=False)
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     """Return the exit status: 0 all done, 1 faults, which are reported in one line each, 130 interrupted; wrong usage ends the process with 2."""
     for name in WITH_VERIFY:
         if getattr(args, name) is not None and not args.verify and not (name == "biqa" and _chooses_looks(args)):
-            args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify")
+            args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify{' or --look auto' if name == 'biqa' else ''}")
     with _sigterm_as_ctrl_c():
         try:
             return _run(args)
