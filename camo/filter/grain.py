@@ -61,10 +61,11 @@ class Grain(nn.Module):
         ratio = (self.GRAINS / short).clamp(max=1)
         above, down = self._weights((rows + 0.5) * ratio - 0.5)
         left, right = self._weights((columns + 0.5) * ratio - 0.5)
-        top, side = above[None] + (seed // self.TILE)[:, None], left[None] + seed[:, None]
-        upper = self._taken(top, side, right)
-        lower = self._taken(top + 1, side, right)
-        return (upper * down[0][:, None] + lower * down[1][:, None])[:, None]
+        lines = torch.remainder(above[None] + (seed // self.TILE)[:, None], self.TILE)
+        tile = self.tile[lines] * down[0][:, None] + self.tile[torch.remainder(lines + 1, self.TILE)] * down[1][:, None]  # (B, rows, TILE)
+        side = (left[None] + seed[:, None])[:, None]
+        before, after = (torch.remainder(side + step, self.TILE).expand(-1, lines.shape[1], -1) for step in (0, 1))
+        return (tile.gather(2, before) * right[0] + tile.gather(2, after) * right[1])[:, None]
 
     def _weights(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """The grain at or before each place, (N,) int64, and the weights of it and its neighbour, (2, N), that keep the variance of their sum."""
@@ -73,9 +74,3 @@ class Grain(nn.Module):
         weights = torch.stack([1 - after, after])
         deviation = (1 - 2 * (1 - self.texture) * after * (1 - after)).sqrt()  # of neighbours with this correlation
         return before.long(), weights / deviation
-
-    def _taken(self, rows: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """Rows of the tile, between columns. Shape: (B, rows), (B, columns), (2, columns) -> (B, rows, columns)."""
-        lines = torch.remainder(rows, self.TILE)[:, :, None]
-        before, after = (torch.remainder(columns + step, self.TILE)[:, None] for step in (0, 1))
-        return self.tile[lines, before] * weights[0] + self.tile[lines, after] * weights[1]
