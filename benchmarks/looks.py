@@ -88,7 +88,7 @@ def main() -> None:
     photos = [file.path for file in find_photos([args.photos])][: args.limit]
     looks: dict[str, OneLook | SuitableLook | None] = {PLAIN: None}
     for name in args.looks:
-        looks[name] = SuitableLook(photo_filter, scorer, strength=args.strength) if name == AUTO else OneLook(name, 1.0)
+        looks[name] = SuitableLook(photo_filter, [scorer], strength=args.strength) if name == AUTO else OneLook(name, 1.0)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in looks}
     for path in tqdm(photos, unit="photo", disable=None):
         photo = read(path)

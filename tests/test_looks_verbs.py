@@ -137,8 +137,8 @@ def test_what_suits(colour, expected):
 class LooksDiffer(torch.nn.Module):
     """A filter that takes 20 steps of strength off all values; as ``FullSize``, on 8-bit pixels."""
 
-    def forward(self, pixels, strength):
-        return (pixels.float() - 20 * strength).clamp(0, 255).round().byte()
+    def prepare(self, pixels):
+        return lambda strength: (pixels.float() - 20 * strength).clamp(0, 255).round().byte()
 
 
 class Scores(torch.nn.Module):
@@ -158,9 +158,9 @@ def test_auto_takes_the_look_that_is_protected_at_the_least_strength():
     darkest = min(means, key=means.get)
     others = sorted(means.values())[1]
     assert others - means[darkest] > 0.2
-    chooser = SuitableLook(LooksDiffer(), Scores((others + means[darkest]) / 2 - 10), strength=1.0)  # at half the strength, one alone is protected
+    chooser = SuitableLook(LooksDiffer(), [Scores((others + means[darkest]) / 2 - 10)], strength=1.0)  # at half the strength, one alone is protected
     assert chooser.choose(grey) == darkest
-    assert SuitableLook(LooksDiffer(), Scores(-1000)).choose(grey) == darkest  # none is protected: the lowest score
+    assert SuitableLook(LooksDiffer(), [Scores(1000), Scores(-1000)]).choose(grey) == darkest  # one model is never fooled: the lowest score
     name, photo = chooser(Photo(grey[0], "PNG"))
     assert name == darkest
     assert torch.equal(photo.pixels, LookPixels(Look(LOOKS[darkest]))(grey)[0])

@@ -1,5 +1,7 @@
 """Which look each photo gets: the one that was asked for, or the one that suits both the photo and its camouflage."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,13 +50,13 @@ class SuitableLook:
 
     Args:
         photo_filter: the filter.
-        scorer: frozen quality model, (B, 3, H, W) in [0, 1] -> (B,), 0..100.
+        scorers: frozen quality models, each (B, 3, H, W) in [0, 1] -> (B,), 0..100. The highest of their scores counts.
         amount: of each look, above 0 and up to 1.5.
         strength: the strength that was asked for.
     """
 
-    def __init__(self, photo_filter: FullSize, scorer: nn.Module, amount: float = 1.0, strength: float = 1.0) -> None:
-        self.photo_filter, self.scorer, self.strength = photo_filter, scorer, strength
+    def __init__(self, photo_filter: FullSize, scorers: Sequence[nn.Module], amount: float = 1.0, strength: float = 1.0) -> None:
+        self.photo_filter, self.scorers, self.strength = photo_filter, scorers, strength
         self.looks = {name: OneLook(name, amount, device_of(photo_filter)) for name in LOOKS}
 
     def __call__(self, photo: Photo) -> tuple[str, Photo]:
@@ -67,13 +69,18 @@ class SuitableLook:
     def choose(self, pixels: Tensor) -> str:
         """The name of the look for a photo, (1, 3, H, W) uint8 on the CPU."""
         looked = {name: self.looks[name].pixels(pixels) for name in suitable(pixels)}
+        at_strength = {name: self.photo_filter.prepare(photo) for name, photo in looked.items()}
         scores: dict[str, float] = {}
         for part in PARTS:
-            filtered = {name: self.photo_filter(photo, part * self.strength) for name, photo in looked.items()}
-            scores = {name: scores_after(self.scorer, result, "JPEG 90", device_of(self.photo_filter))[0] for name, result in filtered.items()}
+            filtered = {name: version(part * self.strength) for name, version in at_strength.items()}
+            scores = {name: self._score(result) for name, result in filtered.items()}
             if protected := [name for name, score in scores.items() if score < THRESHOLD]:
                 return max(protected, key=lambda name: psnr(to_float(looked[name]), to_float(filtered[name])).item())
         return min(scores, key=lambda name: scores[name])
+
+    def _score(self, pixels: Tensor) -> float:
+        """The highest score of a photo, (1, 3, H, W) uint8, after JPEG 90."""
+        return max(scores_after(scorer, pixels, "JPEG 90", device_of(self.photo_filter))[0] for scorer in self.scorers)
 
 
 def suitable(pixels: Tensor) -> list[str]:
