@@ -13,6 +13,7 @@ from camo.photos.files import reason
 
 VERBS = {
     "infer": ("camo.verbs.infer", "camouflage photos: a filtered copy of each file, in one forward pass"),
+    "looks": ("camo.verbs.looks", "try all looks on a photo: a contact sheet with scores before and after"),
     "score": ("camo.verbs.score", "score photos with a quality model, before and after JPEG"),
     "compare": ("camo.verbs.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ from camo.camouflage.overlap import apart, in_order
 from camo.camouflage.plan import Job
 from camo.device import device_of
 from camo.filter.full_size import FullSize
-from camo.photos.images import MAX_PIXELS, read, write
+from camo.photos.images import MAX_PIXELS, Photo, read, write
 from camo.photos.metadata import as_format, without_location, without_metadata
 
 if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
@@ -43,6 +43,7 @@ class Pipeline:
         verifier: verify each photo; they are then filtered one by one.
         strict: a photo of which something would have to be left out is a fault, and not written.
         max_pixels: the most pixels that a photo may have.
+        look: gives a photo a look, and its name; the result takes the original's place. None to camouflage photos as they are.
     """
 
     photo_filter: FullSize
@@ -54,6 +55,7 @@ class Pipeline:
     verifier: Verifier | None = None
     strict: bool = False
     max_pixels: int = MAX_PIXELS
+    look: Callable[[Photo], tuple[str, Photo]] | None = None
 
     def __call__(self, jobs: list[Job], faults: list[CamoError]) -> Generator[Job]:
         """Do the jobs."""
@@ -90,7 +92,14 @@ class Pipeline:
             raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more on each side")
         return replace(job, photo=photo)
 
+    def _looked(self, job: Job) -> Job:
+        if not self.look:
+            return job
+        name, photo = self.look(job.decoded())
+        return replace(job, look=name, photo=photo)
+
     def _filtered(self, group: list[Job]) -> list[Job]:
+        group = [self._looked(job) for job in group]
         photos = [job.decoded() for job in group]
         pixels = torch.stack([photo.pixels for photo in photos]) if len(photos) > 1 else photos[0].pixels[None]  # no copy of a large one
         results = self.photo_filter(pixels, self.strength)
@@ -99,10 +108,11 @@ class Pipeline:
     def _verified(self, group: list[Job]) -> list[Job]:
         (job,) = group
         assert self.verifier
+        looked = self._looked(job)  # the job keeps its photo, for the case that another run has written the file meanwhile
         if job.kept:
-            return [replace(job, verdict=self.verifier.check(job.decoded(), read(job.destination, self.max_pixels)))]
-        content, verdict = self.verifier(job.decoded(), self.strength)
-        return [replace(job, content=content, verdict=verdict)]
+            return [replace(job, look=looked.look, verdict=self.verifier.check(looked.decoded(), read(job.destination, self.max_pixels)))]
+        content, verdict = self.verifier(looked.decoded(), self.strength)
+        return [replace(job, look=looked.look, content=content, verdict=verdict)]
 
     def _save(self, job: Job) -> Job:
         if job.kept:

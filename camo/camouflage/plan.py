@@ -27,6 +27,7 @@ class Job:
         photo: the decoded photo: the original, or the filtered one that is to be encoded.
         content: the very bytes to write, where verification has encoded and scored them.
         verdict: what verification found.
+        look: the look that the photo was given.
     """
 
     source: Path
@@ -35,6 +36,7 @@ class Job:
     photo: Photo | None = None
     content: bytes | None = None
     verdict: Verdict | None = None
+    look: str | None = None
 
     def decoded(self) -> Photo:
         """The photo of a job that is past decoding."""

@@ -12,6 +12,7 @@ A file gets its name only after a fresh process that cannot import camo has run 
 """
 
 import importlib.util
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from camo.export.formats import onnx, serialized, torchscript, trace
 from camo.filter.checkpoint import load_filter, read_provenance
 from camo.filter.full_size import FullSize
 from camo.filter.generator import Filter
+from camo.filter.look_pixels import Looked, LookPixels
+from camo.filter.look_settings import LOOKS, LookChoice
+from camo.filter.looks import Look
 from camo.filter.two_pass import TwoPass
 from camo.photos.files import sha256
 from camo.photos.images import to_float, to_uint8
@@ -40,18 +44,35 @@ EXPORTABLE = ("bundled", "koncept512")  # quality models
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_filter(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
+class LookedFilter(nn.Module):
+    """A look, and then the filter on the photo in this look. Shape: as ``TwoPass``."""
+
+    def __init__(self, look: Look, photo_filter: TwoPass) -> None:
+        super().__init__()
+        self.looked, self.filter = Looked(look), photo_filter
+
+    def forward(self, image: Tensor, strength: float = 1.0) -> Tensor:
+        """Dress a batch up, and filter it; ``strength`` as for the filter."""
+        return self.filter(self.looked(image), strength)
+
+
+def export_filter(checkpoint: Path, out: Path, overwrite: bool = False, choice: LookChoice | None = None) -> None:
     """Write ``filter.ts``, ``filter.pt2`` and, where ONNX's packages are installed, ``filter.onnx`` into ``out``.
+
+    A look that is chosen goes before the filter, into the same files.
 
     Raises CamoError: a bad checkpoint, a file that exists already or cannot be written, one that fails its check.
     """
     model = load_filter(checkpoint)
-    both = TwoPass(model).eval()
+    look = Look(LOOKS[choice.name], choice.amount) if choice else None
+    both = LookedFilter(look, TwoPass(model)).eval() if look else TwoPass(model).eval()
     provenance = {**origin(checkpoint), "arguments": model.arguments, "training": read_provenance(checkpoint)}
+    if choice:
+        provenance["look"] = {"name": choice.name, "amount": choice.amount, "numbers": asdict(LOOKS[choice.name])}
     missing = missing_onnx_packages()
     script_path, program_path, onnx_path = targets = [out / f"filter.{suffix}" for suffix in ("ts", "pt2", "onnx")]
     claim(targets[:2] if missing else targets, overwrite)
-    cases = filter_cases(model)
+    cases = filter_cases(model, look)
     write(script_path, torchscript(both, provenance), cases, FILTER_TOLERANCE)
     program = trace(both, image=photo_like(2, 48, 64), strength=torch.tensor(1.0))
     write(program_path, serialized(program, provenance), cases, FILTER_TOLERANCE)
@@ -96,11 +117,14 @@ def photo_like(batch: int, height: int, width: int) -> Tensor:
     return 0.8 * colours + 0.2 * torch.rand(batch, 3, height, width, generator=random)
 
 
-def filter_cases(model: Filter) -> list[Case]:
+def filter_cases(model: Filter, look: Look | None = None) -> list[Case]:
     """``FILTER_CASES`` and the 8-bit pixels that ``FullSize``, and so ``infer.py``, makes of them."""
     photos = [(to_uint8(photo_like(*size)), strength) for *size, strength in FILTER_CASES]
+    dress: nn.Module = LookPixels(look) if look else nn.Identity()
     full_size = FullSize(model)
-    return [{"image": to_float(photo), "strength": torch.tensor(strength), "expected": full_size(photo, strength)} for photo, strength in photos]
+    return [
+        {"image": to_float(photo), "strength": torch.tensor(strength), "expected": full_size(dress(photo), strength)} for photo, strength in photos
+    ]
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from camo.measure.after import scores_after, unscorable
 from camo.measure.metrics import psnr, ssim, wilson_interval, worst_patch_psnr
 from camo.measure.operations import HEADLINE
 from camo.measure.regularity import regularity
-from camo.photos.images import MAX_PIXELS, PhotoFile, read, to_float
+from camo.photos.images import MAX_PIXELS, Photo, PhotoFile, read, to_float
 
 LARGEST_PSNR = 100.0  # dB, for files that are equal, so that means stay finite
 METRICS = ("psnr", "worst_patch_psnr", "ssim", "lpips", "largest_change", "size_ratio")  # of ``Measured``, in the order of the CSV file
@@ -44,6 +44,7 @@ class Measured:
         size_ratio: bytes of the filtered file to those of the original.
         regularity: of the residual in each window of flat ground, see ``camo.measure.regularity``.
         judgements: by model and operation of ``HEADLINE``, what each quality model says.
+        plain_scores: by operation, of the photo before the look that the original was given; none without a look.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Measured:
     size_ratio: float
     regularity: tuple[float, ...] = ()
     judgements: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
+    plain_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Evaluator:
         lpips: LPIPS's network; None leaves LPIPS out.
         device: where the networks are.
         max_pixels: the most pixels that a photo may have.
+        look: gives an original the look that the filtered photo has; the result stands for the original in all figures but ``plain_scores``.
     """
 
     scorers: Mapping[str, nn.Module]
@@ -79,6 +82,7 @@ class Evaluator:
     lpips: nn.Module | None = None
     device: torch.device | str = "cpu"
     max_pixels: int = MAX_PIXELS
+    look: Callable[[Photo], Photo] | None = None
 
     def measure_all(self, pairs: Sequence[tuple[Path, PhotoFile]], faults: list[str]) -> list[Measured]:
         """Figures of every pair that can be measured; for each of the others one line is added to ``faults``."""
@@ -98,7 +102,11 @@ class Evaluator:
             CamoError: a file that cannot be read or scored, or sizes that differ.
         """
         with unscorable(f"{str(filtered)!r}: cannot be measured"):
-            pixels = [read(path, self.max_pixels).pixels for path in (original, filtered)]
+            photos = [read(path, self.max_pixels) for path in (original, filtered)]
+            plain = to_pil_image(photos[0].pixels)
+            if self.look:
+                photos[0] = self.look(photos[0])
+            pixels = [photo.pixels for photo in photos]
             if pixels[0].shape != pixels[1].shape:
                 sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in pixels)
                 raise CamoError(f"{str(filtered)!r}: not the size of its original ({sizes})")
@@ -124,6 +132,7 @@ class Evaluator:
                     model: {operation: Judgement(*scores_after(scorer, pictures, operation, self.device)) for operation in HEADLINE}
                     for model, scorer in self.scorers.items()
                 },
+                plain_scores={operation: scores_after(first, [plain], operation, self.device)[0] for operation in self.operations if self.look},
             )
 
 
@@ -138,7 +147,10 @@ def with_noise(original: Tensor, filtered: Tensor) -> Tensor:
 
 
 def summarise(measured: Sequence[Measured], operations: Sequence[str], threshold: float) -> dict[str, Any]:
-    """Means over the photos, and under ``operations`` the figures after each operation, as ``summarise_operation`` gives them."""
+    """Means over the photos, and under ``operations`` the figures after each operation, as ``summarise_operation`` gives them.
+
+    Where the originals were given a look, ``look`` holds the control by operation: what the look does by itself.
+    """
 
     def mean(of: Callable[[Measured], float]) -> float:
         return fmean(map(of, measured))
@@ -157,6 +169,7 @@ def summarise(measured: Sequence[Measured], operations: Sequence[str], threshold
         **summarise_regularity(measured),
         "models": {model: summarise_model(measured, model) for model in measured[0].judgements},
         "operations": {name: summarise_operation(measured, name, threshold) for name in operations},
+        "look": {name: summarise_look(measured, name, threshold) for name in operations if name in measured[0].plain_scores},
     }
 
 
@@ -202,13 +215,26 @@ def summarise_operation(measured: Sequence[Measured], operation: str, threshold:
     task's measure: the share of all photos that is still called good. ``score_clean`` and ``score_filtered`` are means over all photos.
     """
     clean, filtered = ([getattr(one, scores)[operation] for one in measured] for scores in ("clean_scores", "filtered_scores"))
-    high = [score for score, before in zip(filtered, clean, strict=True) if before > threshold]
+    return {
+        **summarise_protected(clean, filtered, threshold),
+        "accuracy": fmean(score > threshold for score in filtered),
+        "score_clean": fmean(clean),
+        "score_filtered": fmean(filtered),
+    }
+
+
+def summarise_look(measured: Sequence[Measured], operation: str, threshold: float) -> dict[str, Any]:
+    """The control of a look: the same figures for the photos in the look, not filtered, against the photos without it."""
+    plain, looked = ([getattr(one, scores)[operation] for one in measured] for scores in ("plain_scores", "clean_scores"))
+    return {**summarise_protected(plain, looked, threshold), "score_plain": fmean(plain), "score_looked": fmean(looked)}
+
+
+def summarise_protected(before: Sequence[float], after: Sequence[float], threshold: float) -> dict[str, Any]:
+    """How many of the photos that scored above the threshold before score below it after, with the rate's interval."""
+    high = [score for score, first in zip(after, before, strict=True) if first > threshold]
     protected = sum(score < threshold for score in high)
     return {
         "protected": protected / len(high) if high else None,
         "interval": wilson_interval(protected, len(high)),
-        "low_when_clean": len(measured) - len(high),
-        "accuracy": fmean(score > threshold for score in filtered),
-        "score_clean": fmean(clean),
-        "score_filtered": fmean(filtered),
+        "low_when_clean": len(before) - len(high),
     }

@@ -1,7 +1,7 @@
 """The contact sheet: original, camouflaged photo and their difference side by side, the worst cases first."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from camo.measure.figures import Measured
 from camo.measure.formats import percent, printable
 from camo.measure.operations import HEADLINE
-from camo.photos.images import read
+from camo.photos.images import Photo, read
 
 GAIN = 10  # of the differences shown
 TEXT_HEIGHT = 28  # px
@@ -51,16 +51,38 @@ def contact_sheet(rows: Sequence[SheetRow], title: str, width: int = 512) -> Ima
     return sheet
 
 
-def sheet_rows(measured: Sequence[Measured], count: int, threshold: float) -> list[SheetRow]:
-    """The photos to show, at least one, the worst first: those not protected at JPEG 90 by their score, then those with the worst patch."""
+def picture_grid(pictures: Mapping[str, Tensor], columns: int = 3, width: int = 512) -> Image.Image:
+    """Pictures of one size side by side with their captions below, row by row; those wider than ``width`` px are reduced to it.
+
+    Args:
+        pictures: (3, H, W) uint8 RGB by caption.
+        columns: pictures in a row.
+        width: px.
+    """
+    shown = [to_pil_image(picture) for picture in pictures.values()]
+    for picture in shown:
+        picture.thumbnail((width, 100_000), Image.Resampling.LANCZOS)
+    strips = [_captioned(shown[first : first + columns], list(pictures)[first : first + columns]) for first in range(0, len(shown), columns)]
+    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
+    for number, strip in enumerate(strips):
+        sheet.paste(strip, (0, number * strip.height))
+    return sheet
+
+
+def sheet_rows(measured: Sequence[Measured], count: int, threshold: float, look: Callable[[Photo], Photo] | None = None) -> list[SheetRow]:
+    """The photos to show, at least one, the worst first: those not protected at JPEG 90 by their score, then those with the worst patch.
+
+    ``look`` gives an original the look that the filtered photo has.
+    """
 
     def worst_first(one: Measured) -> tuple[float, float]:
         return -max(threshold, one.filtered_scores[HEADLINE[0]]), one.worst_patch_psnr
 
     rows = []
     for one in sorted(measured, key=worst_first)[: max(1, count)]:
-        original, filtered = (read(path, sys.maxsize).pixels for path in (one.original, one.filtered))  # they were within the limit
-        rows.append(SheetRow(one.name, original, filtered, one.clean_scores[HEADLINE[0]], one.filtered_scores[HEADLINE[0]], one.psnr))
+        original, filtered = (read(path, sys.maxsize) for path in (one.original, one.filtered))  # they were within the limit
+        shown = look(original) if look else original
+        rows.append(SheetRow(one.name, shown.pixels, filtered.pixels, one.clean_scores[HEADLINE[0]], one.filtered_scores[HEADLINE[0]], one.psnr))
     return rows
 
 
@@ -79,6 +101,11 @@ def _strip(row: SheetRow, width: int) -> Image.Image:
         f"camouflaged: {row.score_filtered:.0f}, PSNR {row.psnr:.1f} dB",
         f"{GAIN}x difference",
     ]
+    return _captioned(pictures, captions)
+
+
+def _captioned(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Pictures of one size beside each other, each above its caption."""
     strip = Image.new("RGB", (sum(picture.width for picture in pictures), pictures[0].height + TEXT_HEIGHT), "white")
     draw, left = ImageDraw.Draw(strip), 0
     for picture, caption in zip(pictures, captions, strict=True):

@@ -30,6 +30,14 @@ def print_table(summary: Summary) -> None:
                 f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
                 f"  {cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}  {cell['low_when_clean']:14}"
             )
+        if row["look"]:
+            print(f"{'the look alone, after':{width}}  protected  95% interval  score without > with the look  low without")
+        for operation, cell in row["look"].items():
+            low, high = cell["interval"]
+            print(
+                f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}"
+                f"  {cell['score_plain']:13.1f} > {cell['score_looked']:13.1f}  {cell['low_when_clean']:11}"
+            )
 
 
 def print_models(summary: Summary, roles: Mapping[str, str]) -> None:
@@ -48,14 +56,15 @@ def write_csv(path: Path, results: Mapping[str, Sequence[Measured]], operations:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         scored = [f"{which} {name}" for name in operations for which in ("clean", "filtered")]
+        plain = [f"plain {name}" for name in next(iter(results.values()))[0].plain_scores]  # where the originals were given a look
         specs = list(next(iter(results.values()))[0].judgements)[1:]  # the first model's scores are those before
         judged = [f"{which} {name} {printable(spec)}" for spec in specs for name in HEADLINE for which in ("clean", "filtered")]
-        writer.writerow(["folder", "name", *METRICS, *scored, *judged])
+        writer.writerow(["folder", "name", *METRICS, *scored, *judged, *plain])
         for folder, measured in results.items():
             for one in measured:
                 scores = [scores[name] for name in operations for scores in (one.clean_scores, one.filtered_scores)]
                 cells = [one.judgements[spec][name] for spec in specs for name in HEADLINE]
-                others = [score for cell in cells for score in (cell.clean, cell.filtered)]
+                others = [*(score for cell in cells for score in (cell.clean, cell.filtered)), *one.plain_scores.values()]
                 writer.writerow([csv_path(folder), csv_path(one.name), *(getattr(one, metric) for metric in METRICS), *scores, *others])
 
 

@@ -5,11 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from camo import CamoError
+from camo.filter.look_settings import LookChoice, parse_look
 from camo.photos.files import reason
-from camo.photos.images import MAX_PIXELS
 
 
 def jpeg_quality(text: str) -> int:
@@ -30,12 +28,32 @@ def positive(text: str) -> int:
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     """Add the limit on the size of a photo."""
+    from camo.photos.images import MAX_PIXELS
+
     help_text = f"pixels of the largest photo that is read (default: {MAX_PIXELS})"
     parser.add_argument("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=help_text)
 
 
+def look(text: str) -> LookChoice | None:
+    """Parse a look, NAME or NAME:AMOUNT; argparse reports anything else as wrong usage."""
+    try:
+        return parse_look(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def look_or_auto(text: str) -> LookChoice | None:
+    """The same, where ``auto`` is a look as well."""
+    try:
+        return parse_look(text, auto=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def check_device(device: str) -> None:
     """Raise CamoError for a device that torch does not know or cannot use here, such as cuda without a GPU."""
+    import torch  # here, so that help texts do not wait for it
+
     try:
         torch.zeros(1, device=device)
     except (AssertionError, RuntimeError) as error:  # the one where torch was built without it, the other where it is not there

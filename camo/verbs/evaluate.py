@@ -1,13 +1,17 @@
 """The verb ``evaluate``: what a filter did, measured on the files it wrote: read again, passed through real operations, scored."""
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from camo import CamoError
+from camo.filter.look_pixels import LookPixels, dress
+from camo.filter.look_settings import LOOKS
+from camo.filter.looks import Look
 from camo.measure.figures import Evaluator, Measured, summarise
 from camo.measure.operations import GRID, HEADLINE, QUICK
 from camo.measure.pairs import pair
@@ -16,9 +20,10 @@ from camo.measure.report import write_report
 from camo.measure.sheet import contact_sheet, sheet_rows, sheet_title
 from camo.measure.tables import latex_table, print_models, print_table, write_csv
 from camo.photos.files import atomic_write
+from camo.photos.images import Photo
 from camo.quality import SPEC_HELP, models
 from camo.training import perceptual
-from camo.verbs.arguments import add_max_pixels, check_device, refuse_existing
+from camo.verbs.arguments import add_max_pixels, check_device, look, refuse_existing
 
 OUTPUTS = ("report.html", "summary.json", "images.csv", "table.tex", "contact_sheet.png")
 
@@ -33,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--judge", action="append", default=[], metavar="MODEL", help="a model that the filter never saw, as for --biqa; several times"
+    )
+    parser.add_argument(
+        "--look",
+        type=look,
+        metavar="NAME[:AMOUNT]",
+        help="the look that the photos were given: figures are then against the originals in this look, and a control says what the look does alone",
     )
     parser.add_argument("--threshold", type=float, default=models.THRESHOLD, help="protected means below this score (default: 50)")
     parser.add_argument("--quick", action="store_true", help=f"only a few operations: {', '.join(QUICK)}")
@@ -59,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     scorers = {spec: models.load(spec, args.device) for spec in roles}
     lpips = perceptual.Lpips("alex").to(args.device).network if perceptual.lpips_at_hand("alex") else None
     operations = tuple(dict.fromkeys((*HEADLINE, *args.only))) if args.only else QUICK if args.quick else tuple(GRID)
-    evaluator = Evaluator(scorers, operations, lpips, args.device, args.max_pixels)
+    evaluator = Evaluator(scorers, operations, lpips, args.device, args.max_pixels, looking(args))
     settings = describe(args, roles, scorers)
     args.out.mkdir(parents=True, exist_ok=True)  # where nothing can be written, that is reported before the work
     faults: list[str] = []
@@ -78,12 +89,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
+def looking(args: argparse.Namespace) -> Callable[[Photo], Photo] | None:
+    """What gives a photo the look of --look."""
+    return functools.partial(dress, look=LookPixels(Look(LOOKS[args.look.name], args.look.amount))) if args.look else None
+
+
 def describe(args: argparse.Namespace, roles: Mapping[str, str], scorers: Mapping[str, models.Frozen]) -> dict[str, Any]:
     """What was asked for and with what, for summary.json. Raises CamoError where --checkpoint names no file."""
     described = {spec: {"role": role, "looks_at": scorers[spec].looks_at, "sha256": model_hash(spec)} for spec, role in roles.items()}
     return versions(next(iter(roles))) | {
         "models": described,
         "threshold": args.threshold,
+        "look": str(args.look) if args.look else None,
         "originals": str(args.originals),
         "checkpoint": str(args.checkpoint) if args.checkpoint else None,
         "checkpoint_sha256": checkpoint_hash(args.checkpoint) if args.checkpoint else None,
@@ -93,7 +110,7 @@ def describe(args: argparse.Namespace, roles: Mapping[str, str], scorers: Mappin
 def save(args: argparse.Namespace, document: dict[str, Any], results: dict[str, list[Measured]], operations: Sequence[str]) -> None:
     """Write all of ``OUTPUTS``; ``document`` is the content of summary.json. Raises CamoError where one cannot be written."""
     report, summary, images, table, sheet = (args.out / name for name in OUTPUTS)
-    rows = sheet_rows(next(iter(results.values())), args.rows, args.threshold)
+    rows = sheet_rows(next(iter(results.values())), args.rows, args.threshold, looking(args))
     with atomic_write(summary, args.overwrite) as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     with atomic_write(images, args.overwrite) as part:

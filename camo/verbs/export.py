@@ -6,6 +6,8 @@ from pathlib import Path
 from camo import CamoError
 from camo.export.export import export_biqa, export_filter
 from camo.filter.checkpoint import SHIPPED_FILTER
+from camo.filter.look_settings import LOOK_HELP
+from camo.verbs.arguments import look
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     parser.add_argument("--what", choices=("filter", "biqa"), default="filter", help="the filter, or a quality model (default: filter)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter to export (default: the shipped one)")
+    parser.add_argument("--look", type=look, metavar="NAME[:AMOUNT]", help=f"put a look before the filter, into the same files: {LOOK_HELP}")
     parser.add_argument("--biqa", metavar="SPEC", help="the quality model to export, bundled or koncept512[:FILE] (default: bundled)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
@@ -22,8 +25,10 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "filter":
         if args.biqa is not None:
             raise CamoError(f"--biqa {args.biqa} goes with --what biqa")
-        export_filter(args.checkpoint or SHIPPED_FILTER, args.out, args.overwrite)
+        export_filter(args.checkpoint or SHIPPED_FILTER, args.out, args.overwrite, args.look)
     else:
+        if args.look is not None:
+            raise CamoError(f"--look {args.look} goes with --what filter")
         if args.checkpoint is not None:
             raise CamoError(f"--checkpoint {args.checkpoint} goes with --what filter")
         export_biqa(args.biqa or "bundled", args.out, args.overwrite)

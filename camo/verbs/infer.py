@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from camo import CamoError
+from camo.filter.look_settings import AUTO, LOOK_HELP
 from camo.photos.files import reason, remove_stale
 from camo.quality import SPEC_HELP
+from camo.verbs.arguments import look_or_auto
 
 if TYPE_CHECKING:
     from camo.camouflage.pipeline import Pipeline
@@ -36,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results, under the same names and sub-folders")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter's weights (default: the shipped ones)")
     parser.add_argument("--strength", type=strength, default=1.0, metavar="S", help="scale of the change: 0 is none, 1 is as trained (default: 1)")
+    parser.add_argument(
+        "--look",
+        type=look_or_auto,
+        metavar="NAME[:AMOUNT]",
+        help=f"change how the photos look before they are camouflaged: {LOOK_HELP}. {AUTO} gives each photo the look whose camouflage needs the least"
+        " change, of vivid, warm, golden, cool and film; no warm or golden for a warm photo, no cool for a cool one",
+    )
     parser.add_argument(
         "--batch-size",
         type=count,
@@ -71,7 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OP",
         help="what happens to a file before it is scored, in the words of the verb evaluate; several times (default: JPEG 90)",
     )
-    check.add_argument("--biqa", action="append", metavar="MODEL", help=f"quality model: {SPEC_HELP}; several times (default: bundled)")
+    check.add_argument(
+        "--biqa",
+        action="append",
+        metavar="MODEL",
+        help=f"quality model, also for --look auto: {SPEC_HELP}; several times (default: bundled)",
+    )
     check.add_argument(
         "--margin", type=points, metavar="X", help="points below 50 that every model's score should reach after every operation (default: 3)"
     )
@@ -84,8 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return the exit status: 0 all done, 1 faults, which are reported in one line each, 130 interrupted; wrong usage ends the process with 2."""
     for name in WITH_VERIFY:
-        if getattr(args, name) is not None and not args.verify:
-            args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify")
+        if getattr(args, name) is not None and not args.verify and not (name == "biqa" and _chooses_looks(args)):
+            args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify{' or --look auto' if name == 'biqa' else ''}")
     with _sigterm_as_ctrl_c():
         try:
             return _run(args)
@@ -143,6 +157,8 @@ def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoErro
     """Do the jobs and count them."""
     from tqdm import tqdm
 
+    tell_looks = _chooses_looks(args) and not args.verify  # with --verify, the report names the look
+
     planned = {job.destination for job in jobs if job.kept}
     progress = tqdm(total=len(jobs), unit="photo", disable=None)  # None: on terminals alone
     with progress, contextlib.closing(_pipeline(args)(jobs, faults)) as finished:
@@ -155,6 +171,8 @@ def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoErro
                 if job.photo.left_out:
                     done.lessened += 1
                     tqdm.write(f"warning: {str(job.source)!r}: left out: {'; '.join(job.photo.left_out)}", file=sys.stderr)
+            if tell_looks and not job.kept:
+                tqdm.write(f"{str(job.source)!r}: {job.look}", file=sys.stdout)
             if job.verdict:
                 _report(job, faults)
 
@@ -170,24 +188,37 @@ def _pipeline(args: argparse.Namespace) -> Pipeline:
     chosen = device.choose(args.device)
     keep_freed_memory()
     photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, chosen), bf16=args.precision == "bf16", compiled=args.compile)
-    verifier = None
-    if args.verify:
-        from camo.camouflage.verify import Verifier
+    verifier: Any = None
+    look: Any = None
+    if args.verify or _chooses_looks(args):
         from camo.quality import models
 
-        given = {"operations": args.channel, "min_psnr": args.min_psnr, "margin": args.margin, "refine": args.refine}
         scorers = {spec: models.load(spec, chosen) for spec in args.biqa or ["bundled"]}
+    if args.look:
+        from camo.camouflage.looks import OneLook, SuitableLook
+
+        name, amount = args.look
+        look = SuitableLook(photo_filter, list(scorers.values()), amount, args.strength) if name == AUTO else OneLook(name, amount, chosen)
+    if args.verify:
+        from camo.camouflage.verify import Verifier
+
+        given = {"operations": args.channel, "min_psnr": args.min_psnr, "margin": args.margin, "refine": args.refine}
         verifier = Verifier(photo_filter, scorers, **{name: value for name, value in given.items() if value is not None})
     strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
     file_format = args.format.upper() if args.format else None
-    limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
-    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier, args.strict_metadata, **limit)
+    more: dict[str, Any] = {"look": look} | ({} if args.max_pixels is None else {"max_pixels": args.max_pixels})
+    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier, args.strict_metadata, **more)
+
+
+def _chooses_looks(args: argparse.Namespace) -> bool:
+    return args.look is not None and args.look.name == AUTO
 
 
 def _report(job: Job, faults: list[CamoError]) -> None:
     """Print what verification found of a file."""
     assert job.verdict
-    line = {"path": str(job.source), "written": str(job.destination), **asdict(job.verdict)}
+    look = {"look": job.look} if job.look else {}
+    line = {"path": str(job.source), "written": str(job.destination), **look, **asdict(job.verdict)}
     print(json.dumps(to_three_places(line)), flush=True)
     if not job.verdict.protected:
         faults.append(CamoError(f"{str(job.destination)!r}: scores {job.verdict.score_after:.1f}, not protected"))
