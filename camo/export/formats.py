@@ -24,8 +24,11 @@ def torchscript(model: nn.Module, provenance: dict[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def trace(model: nn.Module, image: Tensor, **other: Tensor) -> ExportedProgram:
-    """A model as a graph for images of any size and batch; ``other`` inputs keep their shape.
+Shapes = tuple[dict[int, Dim] | None, ...]  # of each input: its dimensions that are free
+
+
+def trace(model: nn.Module, image: Tensor, *, shapes: Shapes | None = None, **other: Tensor) -> ExportedProgram:
+    """A model as a graph for images of any size and batch; ``other`` inputs keep their shape. ``shapes`` says otherwise.
 
     The size is an expression all through. What torch would otherwise assume from the example, say that the image needs padding, is left
     to run time, where the operators themselves check what they need.
@@ -34,7 +37,7 @@ def trace(model: nn.Module, image: Tensor, **other: Tensor) -> ExportedProgram:
     return torch.export.export(
         contiguous,
         (image, *other.values()),
-        dynamic_shapes=(ANY_IMAGE, *(None for _ in other)),
+        dynamic_shapes=shapes or (ANY_IMAGE, *(None for _ in other)),
         prefer_deferred_runtime_asserts_over_guards=True,
     )
 
@@ -46,13 +49,13 @@ def serialized(program: ExportedProgram, provenance: dict[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def onnx(program: ExportedProgram, inputs: Sequence[str], output: str, provenance: dict[str, Any]) -> bytes:
-    """A traced model in ONNX, the image first of its inputs."""
+def onnx(program: ExportedProgram, inputs: Sequence[str], output: str, provenance: dict[str, Any], shapes: Shapes | None = None) -> bytes:
+    """A traced model in ONNX; ``inputs`` and ``shapes`` as it was traced with."""
     converted = torch.onnx.export(
         program,
         input_names=inputs,
         output_names=[output],
-        dynamic_shapes=(ANY_IMAGE, *(None for _ in inputs[1:])),
+        dynamic_shapes=shapes or (ANY_IMAGE, *(None for _ in inputs[1:])),
         dynamo=True,
         verbose=False,
     )

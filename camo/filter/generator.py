@@ -232,18 +232,25 @@ class Filter(nn.Module):
 
         Shape: a residual cut into strips, each (B, 3, rows, W) -> (B, 1, 1, 1) float.
         """
-        limit = self.loudest**2
         powers = [power_of(residual) for residual in residuals]
-        ceiling = torch.full_like(powers[0][:, :, :1, :1], limit if self.shaped else math.inf)
+        pixels = sum([power.shape[-2] * power.shape[-1] for power in powers])
+        ceiling = torch.full_like(powers[0][:, :, :1, :1], self.loudest**2 if self.shaped else math.inf)
         for _ in range(self.NEWTON_STEPS):
             held, above = torch.zeros_like(ceiling), torch.zeros_like(ceiling)
-            pixels = 0
             for power in powers:
-                held = held + torch.minimum(power, ceiling).sum(dim=(1, 2, 3), keepdim=True)
-                above = above + (power > ceiling).float().sum(dim=(1, 2, 3), keepdim=True)
-                pixels += power.shape[-2] * power.shape[-1]
-            ceiling = ceiling + (limit * pixels - held) / above.clamp(min=1e-3)  # none above: far away
+                more_held, more_above = self.under(power, ceiling)
+                held, above = held + more_held, above + more_above
+            ceiling = self.raised(ceiling, held, above, pixels)
         return ceiling
+
+    def under(self, power: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the powers held down to a ceiling, and how many pixels are above it. Shape: (B, 1, rows, W) and (B, 1, 1, 1) -> as the ceiling."""
+        held = torch.minimum(power, ceiling).sum(dim=(1, 2, 3), keepdim=True)
+        return held, (power > ceiling).float().sum(dim=(1, 2, 3), keepdim=True)
+
+    def raised(self, ceiling: Tensor, held: Tensor, above: Tensor, pixels: int) -> Tensor:
+        """One step of Newton's method for the ceiling, from what is ``under`` it in a whole photo of so many pixels."""
+        return ceiling + (self.loudest**2 * pixels - held) / above.clamp(min=1e-3)  # none above: far away
 
     def hold(self, residual: Tensor, ceiling: Tensor) -> Tensor:
         """The residual with no pixel of more power than the ceiling's, its colour kept. Shape: (B, 3, H, W) and (B, 1, 1, 1) -> as the residual."""
