@@ -20,6 +20,7 @@ VERBS = {
     "prepare": ("camo.verbs.prepare", "build the 2020 task's image sets from the official archives"),
     "package": ("camo.verbs.package", "build the archive of a 2020 run from its filtered images, or check one"),
     "export": ("camo.verbs.export", "write TorchScript, torch.export and ONNX files that run without this package"),
+    "page": ("camo.verbs.page", "a page in the browser that camouflages photos; nothing leaves the computer"),
 }
 
 

@@ -16,7 +16,7 @@ MODULES = {
 ENTRIES = {"train", "infer", "setup"}  # the scripts of the clone
 VERB_MODULES = {module for module, _ in VERBS.values()}
 FILES_ALONE = {"camo.measure.metrics", "camo.measure.operations", "camo.weights"}  # below all rooms with a network, like photos
-NETWORKS = {"api", "attacks", "camouflage", "export", "filter", "quality", "task", "training", "verbs"}  # and what uses them
+NETWORKS = {"api", "attacks", "camouflage", "export", "filter", "page", "quality", "task", "training", "verbs"}  # and what uses them
 
 
 def imported(source, module="", is_package=False):

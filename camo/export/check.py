@@ -1,8 +1,8 @@
 """Run an exported file where ``camo`` cannot be imported, and compare what it gives with what the eager model gave.
 
 Started by ``camo.export.checked`` as a program, by path (``python -P check.py FILE CASES``), so that nothing of this package is loaded.
-CASES is an .npz file: for the case number n the inputs ``n.image`` (B, 3, H, W) float32 and, for a filter, ``n.strength`` () float32, and
-the output ``n.expected``, float32 or 8-bit pixels. Prints the largest absolute difference over all cases, pixels counted as 0 to 1.
+CASES is an .npz file: for the case number n the inputs, such as ``n.image`` (B, 3, H, W) float32 and, for a filter, ``n.strength`` () float32, and
+the output ``n.expected``, floats or 8-bit pixels. Prints the largest absolute difference over all cases, pixels counted as 0 to 1.
 """
 
 import sys
@@ -52,12 +52,14 @@ def read_cases(path: Path) -> list[dict[str, np.ndarray]]:
 def difference(run: Callable[[dict[str, np.ndarray]], np.ndarray], case: dict[str, np.ndarray]) -> float:
     """The largest absolute difference between the output of one case and ``expected``, which is taken out of it; NaN where one is NaN.
 
-    Where 8-bit pixels are expected, the output is rounded to them first.
+    Where 8-bit pixels are expected, an output of floats is rounded to them first.
     """
     expected = case.pop("expected")
     output = run(case)
     if output.shape != expected.shape:
-        raise ValueError(f"an input of {case['image'].shape} gave {output.shape} instead of {expected.shape}")
+        raise ValueError(f"an input of {next(iter(case.values())).shape} gave {output.shape} instead of {expected.shape}")
+    if output.dtype == np.uint8:
+        return float(np.abs(output.astype(int) - expected).max()) / 255
     if expected.dtype == np.uint8:
         return float(np.abs(np.rint(output * 255) - expected).max()) / 255
     return float(np.abs(output - expected).max())

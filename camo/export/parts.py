@@ -27,7 +27,7 @@ from torch.export import Dim
 
 from camo import CamoError
 from camo.export.checked import Case, claim, write
-from camo.export.export import ONNX_PACKAGES, missing_onnx_packages, origin, photo_like
+from camo.export.export import ONNX_PACKAGES, SCORE_TOLERANCE, missing_onnx_packages, origin, photo_like
 from camo.export.formats import Shapes, onnx, trace
 from camo.filter.checkpoint import load_filter
 from camo.filter.full_size import FullSize
@@ -40,8 +40,10 @@ from camo.quality.efficientnet import EfficientNetQuality
 from camo.quality.models import BUNDLED_WEIGHTS, THRESHOLD, load_bundled
 
 SETTINGS = "networks.json"
-TOLERANCE = 1e-3  # of values whose own range is 0 to about 1; scores, of 100, have more
-SCORE_TOLERANCE = 0.05
+TOLERANCE = 1e-3  # of values whose own range is 0 to about 1
+STEP = 1 / 255
+# A plan is multiplied by the JND, at most 0.1: what it may differ by is a quarter of an 8-bit step even there.
+TOLERANCES = {"plan": 0.01, "finish": STEP, "half_width": STEP, "half_height": STEP, "score": SCORE_TOLERANCE}
 # Of the tracer: it will not have a map of one pixel, to which the quality model comes below 33. The graphs do not mind.
 H, W, ROWS, LOW, SLIM = (Dim(name, min=least) for name, least in (("H", 16), ("W", 16), ("rows", 3), ("h", 2), ("w", 33)))
 
@@ -295,9 +297,9 @@ def export_parts(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     for name, (module, dimensions) in parts.steps.items():
         inputs, shapes = tuple(dimensions), tuple(dimensions.values())
         cases = [case_of(module, run[name]) for run in runs]
-        tolerance = SCORE_TOLERANCE if name == "score" else TOLERANCE
-        write(out / f"{name}.onnx", graph(module, runs[0][name], inputs, shapes, provenance), cases, tolerance)
-    (out / SETTINGS).write_text(json.dumps({**parts.settings, "provenance": provenance}, indent=1))
+        content = graph(module, runs[0][name], inputs, shapes, provenance)
+        write(out / f"{name}.onnx", content, cases, TOLERANCES.get(name, TOLERANCE))
+    (out / SETTINGS).write_text(json.dumps({**parts.settings, "steps": list(parts.steps), "provenance": provenance}, indent=1))
 
 
 @torch.no_grad()

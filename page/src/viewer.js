@@ -1,0 +1,56 @@
+// The large view: before and after, with a divider, at several sizes, and the change magnified.
+import "img-comparison-slider";
+import "img-comparison-slider/dist/styles.css";
+import { run } from "./jobs.js";
+
+const element = (id) => document.getElementById(id);
+const [dialog, slider, divider, stage, before, after, change, status] = ["viewer", "slider", "divider", "stage", "before", "after", "change", "viewer-status"].map(element);
+let item;
+
+export function compare(photo) {
+  item = photo;
+  element("viewer-title").textContent = `${photo.name}, before and after`;
+  change.checked = false;
+  status.textContent = "";
+  before.src = photo.originalUrl;
+  after.src = photo.resultUrl;
+  divide(50);
+  zoom(0);
+  document.querySelector('#zoom input[value="0"]').checked = true;
+  dialog.showModal();
+}
+
+function divide(value) {
+  divider.value = value;
+  slider.value = value;
+}
+
+// 0: fitted to the window; 1: one pixel of the photo for one of the screen; 2: for two by two.
+function zoom(factor) {
+  stage.dataset.zoom = factor;
+  const width = factor ? `${(item.width * factor) / devicePixelRatio}px` : "";
+  for (const picture of [before, after]) picture.style.width = width;
+}
+
+divider.addEventListener("input", () => divide(Number(divider.value)));
+slider.addEventListener("slide", () => (divider.value = slider.value));
+element("zoom").addEventListener("change", (event) => zoom(Number(event.target.value)));
+element("close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => {
+  before.removeAttribute("src");
+  after.removeAttribute("src");
+});
+change.addEventListener("change", async () => {
+  const photo = item;
+  if (change.checked && !photo.changeUrl) {
+    status.textContent = "Computing the change";
+    try {
+      photo.changeUrl = URL.createObjectURL(await run("change", { file: photo.file, result: photo.blob }));
+    } catch (error) {
+      status.textContent = `The change cannot be shown: ${error.message}`;
+      return;
+    }
+    status.textContent = "";
+  }
+  if (photo === item) after.src = change.checked ? photo.changeUrl : photo.resultUrl;
+});
