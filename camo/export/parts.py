@@ -147,9 +147,10 @@ class Second(nn.Module):
 
 
 class Finish(nn.Module):
-    """Step 6. Inputs: pixels, residual, ceiling, second, strength (float), place (int64: the strip's first row below the window's, the window's left).
+    """Step 6. Inputs: pixels, residual, ceiling, second, strength (float), place, large (float, 1 or 0).
 
-    Photos that are not large have a window of 1x1 px outside: place (-1, -1) below ``rows`` cannot meet it, so ``second`` is zeros there.
+    ``place`` is int64: how far the strip's first row is below the window's, and the window's left column. The second residual of a photo that is not
+    large is zeros, of 1x1 px.
     """
 
     def __init__(self, model: Filter) -> None:
@@ -177,7 +178,7 @@ class Score(nn.Module):
 
     def forward(self, narrow: Tensor, columns: Tensor) -> Tensor:
         """Reduce the height, score."""
-        height, width = working_size(narrow.shape[-2], columns.shape[0], self.model.AREA)
+        height, _ = working_size(narrow.shape[-2], columns.shape[0], self.model.AREA)
         view = F.interpolate(narrow, [height, narrow.shape[-1]], mode="bilinear", antialias=True)
         return self.model.judge(self.model.backbone(view * 2 - 1))
 

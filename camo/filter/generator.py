@@ -244,7 +244,10 @@ class Filter(nn.Module):
         return ceiling
 
     def under(self, power: Tensor, ceiling: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the powers held down to a ceiling, and how many pixels are above it. Shape: (B, 1, rows, W) and (B, 1, 1, 1) -> as the ceiling."""
+        """The sum of the powers held down to a ceiling, and how many pixels are above it.
+
+        Shape: (B, 1, rows, W) and (B, 1, 1, 1) -> two as the ceiling.
+        """
         held = torch.minimum(power, ceiling).sum(dim=(1, 2, 3), keepdim=True)
         return held, (power > ceiling).float().sum(dim=(1, 2, 3), keepdim=True)
 

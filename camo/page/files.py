@@ -22,7 +22,7 @@ def built(folder: Path | None = None) -> Path:
     """
     folder = folder or (INSTALLED if INSTALLED.is_dir() else CLONE)
     if not all((folder / name).is_file() for name in NEEDED):
-        raise CamoError(f"the page is not built: run make page in a clone, which needs Node.js 20 or newer; it writes {CLONE.parent.name}/{CLONE.name}")
+        raise CamoError("the page is not built: run make page in a clone, which needs Node.js 20 or newer")
     try:
         stated = json.loads((folder / "networks" / "networks.json").read_text(encoding="utf-8"))["provenance"]
         hashes = {stated["filter"]["sha256"], stated["quality"]["sha256"]}

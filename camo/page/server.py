@@ -44,12 +44,12 @@ class Handler(SimpleHTTPRequestHandler):
     extensions_map = TYPES  # not the system's own table, which differs from machine to machine
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 (the base class's name)
+    def do_GET(self) -> None:
         """A file."""
         if self._known_host():
             super().do_GET()
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """A file's headers."""
         if self._known_host():
             super().do_HEAD()

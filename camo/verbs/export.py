@@ -14,7 +14,8 @@ from camo.verbs.arguments import look
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--what", choices=("filter", "biqa", "page"), default="filter", help="the filter, a quality model, or both in the parts that the page in the browser runs (default: filter)")
+    what = "the filter, a quality model, or both in the parts that the page in the browser runs (default: filter)"
+    parser.add_argument("--what", choices=("filter", "biqa", "page"), default="filter", help=what)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter to export (default: the shipped one)")
     parser.add_argument("--look", type=look, metavar="NAME[:AMOUNT]", help=f"put a look before the filter, into the same files: {LOOK_HELP}")
     parser.add_argument("--biqa", metavar="SPEC", help="the quality model to export, bundled or koncept512[:FILE] (default: bundled)")

@@ -16,6 +16,7 @@ function add(files) {
     item.originalUrl = URL.createObjectURL(file);
     item.part = (name) => entry.querySelector(`.${name}`);
     entry.querySelector("h3").textContent = file.name;
+    item.part("thumbnail").addEventListener("error", () => item.part("thumbnail").removeAttribute("src"));
     item.part("thumbnail").src = item.originalUrl;
     item.part("compare").addEventListener("click", () => compare(item));
     item.part("remove").addEventListener("click", () => remove(item));

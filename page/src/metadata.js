@@ -4,6 +4,13 @@ import { Exif, wipeStreams } from "./exif.js";
 
 const EXIF_COPIES = new Set([1033, 1036, 1039, 1058, 1059, 1060]); // thumbnails, profile, EXIF, XMP: of these the file has its own
 const PICTURES = /hdrgm|GContainer|Container:|GImage|GDepth|MotionPhoto|MicroVideo|xmpGImg|\/9j\/|iVBORw0KGgo|UklGR/; // in XMP
+const COMPANIONS = /hdr-gain-map|HDRGainMap|photos\/1\.0\/(container|depthmap|image|camera)|photos\/dd\/|pixeldatainfo|xap\/1\.0\/g\/img/; // namespaces of these
+const NAMESPACE = /xmlns:([\w-]+)\s*=\s*["']([^"']*)["']/g;
+
+function speaksOfPictures(packet) {
+  const words = packet.replaceAll("\0", ""), body = words.replace(NAMESPACE, "");
+  return PICTURES.test(body) || [...words.matchAll(NAMESPACE)].some(([, prefix, uri]) => COMPANIONS.test(uri) && body.includes(`${prefix}:`));
+}
 
 // The orientation that EXIF states, 1 to 8.
 export function orientationOf(block) {
@@ -40,14 +47,14 @@ function mendedExif(block, facts, keepLocation, leftOut) {
 function mendedXmp(packet, facts, leftOut) {
   if (!packet) return null;
   let words = text(packet);
-  if (PICTURES.test(words.replaceAll("\0", "")) || (facts.turned > 1 && /:Regions|ImageRegion|MPReg/.test(words))) {
+  if (speaksOfPictures(words) || (facts.turned > 1 && /:Regions|ImageRegion|MPReg:Rect/.test(words))) {
     leftOut.push("XMP that speaks of further pictures, or of regions in a turned one");
     return null;
   }
-  const facts_ = { "tiff:ImageWidth": facts.width, "tiff:ImageLength": facts.height, "exif:PixelXDimension": facts.width, "exif:PixelYDimension": facts.height };
-  if (facts.turned > 1) facts_["tiff:Orientation"] = 1;
-  if (facts.srgb) facts_["exif:ColorSpace"] = 1;
-  for (const [name, number] of Object.entries(facts_)) words = words.replace(new RegExp(`(${name}\\s*(?:=\\s*["']|>\\s*))\\d+`, "g"), `$1${number}`);
+  const numbers = { "tiff:ImageWidth": facts.width, "tiff:ImageLength": facts.height, "exif:PixelXDimension": facts.width, "exif:PixelYDimension": facts.height };
+  if (facts.turned > 1) numbers["tiff:Orientation"] = 1;
+  if (facts.srgb) numbers["exif:ColorSpace"] = 1;
+  for (const [name, number] of Object.entries(numbers)) words = words.replace(new RegExp(`(${name}\\s*(?:=\\s*["']|>\\s*))\\d+`, "g"), `$1${number}`);
   if (facts.srgb) words = words.replace(/\sphotoshop:ICCProfile\s*=\s*("[^"]*"|'[^']*')|<photoshop:ICCProfile>[^<]*<\/photoshop:ICCProfile>/g, "");
   return latin(words);
 }

@@ -1,0 +1,365 @@
+"""The page in the browser: its server, and the page itself in a real browser against what infer.py writes.
+
+The browser tests need Debian's chromium (or another one that CHROMIUM names), the Python package playwright and a built page (make page).
+Without them they are skipped, which says why; with CAMO_BROWSER=required in the environment they fail instead.
+"""
+
+import base64
+import contextlib
+import http.client
+import importlib.util
+import io
+import json
+import os
+import shutil
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import photo_files as pf
+import pytest
+from PIL import Image
+
+from camo import CamoError
+from camo.__main__ import main
+from camo.page import files as page_files
+from camo.page.files import built, copy_to
+from camo.page.server import HEADERS, server
+from camo.photos.files import sha256
+from camo.photos.images import read
+
+ROOT = Path(__file__).parent.parent
+DIST = ROOT / "page" / "dist"
+AXE = ROOT / "page" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
+PATIENCE = 240_000  # ms
+
+
+# The server and the folder
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """A running server for a folder."""
+    with server(folder, 0) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield running
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def stand_in(folder, **hashes):
+    """A folder that looks like the built page."""
+    (folder / "networks").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html>")
+    stated = {"filter": {"sha256": sha256(page_files.SHIPPED_FILTER)}, "quality": {"sha256": sha256(page_files.BUNDLED_WEIGHTS)}}
+    stated |= {name: {"sha256": value} for name, value in hashes.items()}
+    (folder / "networks" / "networks.json").write_text(json.dumps({"provenance": stated}))
+    return folder
+
+
+def answer(running, path, method="GET", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", running.server_port, timeout=10)
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    response.body = response.read()
+    return response
+
+
+def test_every_file_comes_with_its_type_and_the_headers_that_isolate_the_page(tmp_path):
+    stand_in(tmp_path / "page")
+    types = {"a.wasm": "application/wasm", "a.mjs": "text/javascript; charset=utf-8", "a.js": "text/javascript; charset=utf-8"}
+    types |= {"a.onnx": "application/octet-stream", "a.css": "text/css; charset=utf-8", "index.html": "text/html; charset=utf-8"}
+    for name in types:
+        (tmp_path / "page" / name).write_text("x")
+    with serving(tmp_path / "page") as running:
+        for name, kind in types.items():
+            response = answer(running, f"/{name}")
+            assert (response.status, response.getheader("Content-Type")) == (200, kind)
+            assert {key: response.getheader(key) for key in HEADERS} == HEADERS
+        assert answer(running, "/", "HEAD").status == 200
+    policy = HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy and "*" not in policy and "unsafe-inline" not in policy
+
+
+def test_nothing_but_the_folder_is_served_and_only_under_this_machines_name(tmp_path):
+    stand_in(tmp_path / "page")
+    (tmp_path / "secret").write_text("secret")
+    with serving(tmp_path / "page") as running:
+        assert running.server_address[0] == "127.0.0.1"
+        for path in ("/../secret", "/%2e%2e/secret", "/networks/", "/nothing"):
+            response = answer(running, path)
+            assert response.status == 404
+            assert b"secret" not in response.body
+        assert answer(running, "/", Host="evil.example").status == 421
+        assert answer(running, "/", Host=f"localhost:{running.server_port}").status == 200
+        assert answer(running, "/", "POST").status == 501
+
+
+def test_a_port_in_use_is_a_fault_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page_files, "CLONE", stand_in(tmp_path / "page"))
+    with serving(tmp_path) as running:
+        assert main(["page", "--no-browser", "--port", str(running.server_port)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --port {running.server_port}: cannot be used")
+    assert error.count("\n") == 1
+
+
+def test_out_writes_all_files_into_a_new_folder_and_replaces_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page_files, "CLONE", stand_in(tmp_path / "page"))
+    assert main(["page", "--out", str(tmp_path / "web" / "camo")]) == 0
+    assert sorted(path.name for path in (tmp_path / "web" / "camo").rglob("*") if path.is_file()) == ["index.html", "networks.json"]
+    assert [path.name for path in (tmp_path / "web").iterdir()] == ["camo"]
+    assert main(["page", "--out", str(tmp_path / "web" / "camo")]) == 1
+    assert "not an empty folder" in capsys.readouterr().err
+    assert main(["page", "--out", str(tmp_path / "other"), "--port", "80"]) == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    stand_in(tmp_path / "page")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CamoError, match="file"):
+        copy_to(tmp_path / "page", tmp_path / "file" / "web")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_page_that_is_not_built_or_built_of_other_weights_is_refused(tmp_path):
+    with pytest.raises(CamoError, match="make page"):
+        built(tmp_path)
+    with pytest.raises(CamoError, match="other weights"):
+        built(stand_in(tmp_path / "old", filter="0" * 64))
+    damaged = stand_in(tmp_path / "damaged")
+    (damaged / "networks" / "networks.json").write_text("{}")
+    with pytest.raises(CamoError, match="damaged"):
+        built(damaged)
+    assert built(stand_in(tmp_path / "good")) == tmp_path / "good"
+
+
+# The browser
+
+
+def missing():
+    """What the browser tests need and is not there, in words."""
+    if not CHROMIUM:
+        return "no chromium (apt-get install chromium)"
+    if not importlib.util.find_spec("playwright"):
+        return "the package playwright is not installed"
+    if not AXE.is_file():
+        return "page/node_modules is not installed (make page/dist/index.html)"
+    try:
+        built(DIST)
+    except CamoError as error:
+        return str(error)
+    return None
+
+
+def write_photos(folder):
+    """Two JPEGs, one of them on its side, with a thumbnail, a place and a profile, one large; a PNG with alpha; a broken file."""
+    folder.mkdir()
+    samples = sorted((ROOT / "data" / "sample" / "test").glob("*.jpg"))
+    turned, large, cut = (Image.open(samples[index]).convert("RGB") for index in (3, 9, 18))
+    gps = {1: (2, b"N\0"), 2: (5, (51, 1, 30, 1, 0, 1)), 3: (2, b"W\0"), 4: (5, (0, 1, 7, 1, 0, 1))}
+    inner = {0x9003: (2, b"2024:05:06 07:08:09\0"), 0xA002: (4, turned.width), 0xA003: (4, turned.height), 0xA001: (3, 1)}
+    tags = {271: (2, b"Maker\0"), 274: (3, 6), 282: (5, (300, 1)), 283: (5, (200, 1)), 296: (3, 2), 34665: (4, inner), 34853: (4, gps)}
+    segments = (pf.jpeg_exif(pf.exif_with_thumbnail(tags, pf.thumbnail())), pf.segment(0xE2, b"ICC_PROFILE\0\1\1" + pf.SRGB_ICC))
+    (folder / "turned.jpg").write_bytes(pf.jpeg(*segments, pf.jpeg_xmp(pf.xmp('photoshop:City="Greenwich"')), image=turned))
+    large.resize((1100, 900), Image.Resampling.LANCZOS).save(folder / "large.jpg", quality=95, subsampling="4:4:4", dpi=(72, 72))
+    cut.putalpha(Image.linear_gradient("L").resize(cut.size))
+    cut.save(folder / "alpha.png", dpi=(150, 150))
+    (folder / "broken.jpg").write_bytes((folder / "large.jpg").read_bytes()[:20_000])
+    return folder
+
+
+DROP = """(photos) => {
+    const transfer = new DataTransfer();
+    for (const [name, content] of photos) transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+    document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """One browser for all tests: the page is loaded, the server stopped, and then four files are dropped on it."""
+    if reason := missing():
+        if os.environ.get("CAMO_BROWSER") == "required":
+            pytest.fail(f"the browser tests cannot run: {reason}")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp("page")
+    photos = write_photos(folder / "photos")
+    assert main(["infer", str(photos), "--out", str(folder / "inferred"), "--strip-gps", "--device", "cpu"]) == 1  # the broken one
+    with contextlib.ExitStack() as stack:
+        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        stack.callback(browser.close)
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        page = context.new_page()
+        requests, complaints = [], []
+        context.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        with serving(built(DIST)) as running:
+            origin = f"http://127.0.0.1:{running.server_port}"
+            page.goto(origin)
+            page.wait_for_selector("body[data-ready]", timeout=PATIENCE)
+            isolated = page.evaluate("crossOriginIsolated")
+        before = len(requests)  # from here on, there is no server
+        page.evaluate(DROP, [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in sorted(photos.iterdir())])
+        finished(page)
+        with page.expect_download() as download:
+            page.click("#zip")
+        archive = zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes()))
+        archive.extractall(folder / "saved")
+        yield SimpleNamespace(folder=folder, page=page, requests=requests, complaints=complaints, origin=origin, before=before, isolated=isolated)
+
+
+def finished(page):
+    """Wait until nothing is left to do."""
+    page.wait_for_selector("#cancel:enabled", timeout=PATIENCE)
+    page.wait_for_selector("#cancel:disabled", timeout=PATIENCE)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGBA" if path.suffix == ".png" else "RGB")).astype(int)
+
+
+def test_one_bad_file_is_named_and_does_not_stop_the_rest(session):
+    faults = session.page.locator("li.fault")
+    assert faults.count() == 1
+    assert "broken.jpg" in faults.inner_text()
+    assert "truncated" in faults.inner_text()
+    assert session.page.inner_text("#status") == "3 done, 1 not done"
+    assert sorted(path.name for path in (session.folder / "saved").iterdir()) == ["alpha.png", "large.jpg", "turned.jpg"]
+
+
+def test_the_saved_files_are_those_of_infer(session):
+    for name in ("turned.jpg", "large.jpg", "alpha.png"):
+        saved, inferred = (pixels(session.folder / folder / name) for folder in ("saved", "inferred"))
+        assert saved.shape == inferred.shape
+        apart = np.abs(saved - inferred).max(axis=-1)
+        psnr = 10 * np.log10(255**2 / max(((saved - inferred) ** 2).mean(), 1e-9))
+        print(f"{name}: {(apart <= 2).mean():.4%} of the pixels at most 2 apart, {psnr:.1f} dB")
+        assert (apart <= 2).mean() >= 0.999 if name.endswith(".png") else psnr >= 45
+    assert np.array_equal(pixels(session.folder / "saved" / "alpha.png")[..., 3], pixels(session.folder / "photos" / "alpha.png")[..., 3])
+
+
+def test_the_saved_files_say_what_infers_say(session):
+    for name in ("turned.jpg", "large.jpg", "alpha.png"):
+        saved, inferred = (read(session.folder / folder / name) for folder in ("saved", "inferred"))
+        for said in ("exif", "icc_profile", "xmp", "iptc", "resources", "comments", "text", "greyscale", "dpi", "left_out"):
+            assert getattr(saved, said) == getattr(inferred, said), (name, said)
+    turned = session.folder / "saved" / "turned.jpg"
+    assert Image.open(turned).getexif().get(274) == 1
+    content = turned.read_bytes()
+    assert b"Greenwich" not in content
+    assert content.count(b"\xff\xd8\xff") == 1  # no thumbnail
+    saved, inferred = (Image.open(session.folder / folder / "turned.jpg") for folder in ("saved", "inferred"))
+    assert saved.quantization == inferred.quantization
+
+
+def test_the_location_stays_where_a_person_wants_it(session):
+    page = session.page
+    page.uncheck("#location")
+    finished(page)
+    with page.expect_download() as download:
+        page.click("li:has-text('turned.jpg') .save")
+    kept = session.folder / "kept.jpg"
+    kept.write_bytes(Path(download.value.path()).read_bytes())
+    assert main(["infer", str(session.folder / "photos" / "turned.jpg"), "--out", str(session.folder / "unstripped"), "--device", "cpu"]) == 0
+    saved, inferred = read(kept), read(session.folder / "unstripped" / "turned.jpg")
+    assert b"Greenwich" in inferred.xmp
+    assert (saved.exif, saved.xmp) == (inferred.exif, inferred.xmp)
+    assert Image.open(kept).getexif().get_ifd(34853)
+
+
+def test_each_photo_has_its_scores_before_and_after(session):
+    row = session.page.locator("li:has-text('large.jpg')")
+    before, after = (float(value) for value in row.locator(".score .value").all_inner_texts()[:2])
+    assert before > after
+    assert row.locator("meter").count() >= 2
+    printed = session.folder / "scores.json"
+    assert main(["score", str(session.folder / "photos" / "large.jpg"), str(session.folder / "inferred" / "large.jpg"), "--json", str(printed)]) == 0
+    scores = [line["score"] for line in json.loads(printed.read_text())]
+    assert sorted((before, after)) == pytest.approx(sorted(scores), abs=0.6)  # the page rounds to whole numbers
+
+
+def test_platform_checks_strength_and_cancel_by_keyboard(session):
+    page = session.page
+    page.focus("#platform")
+    page.keyboard.press("Space")
+    finished(page)
+    row = page.locator("li:has-text('turned.jpg')")
+    assert row.locator(".score").count() == 8
+    assert "JPEG 75, after" in row.inner_text()
+    page.focus("#strength")
+    page.keyboard.press("Home")  # strength 0
+    page.wait_for_selector("#cancel:enabled")
+    page.focus("#cancel")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#cancel:disabled", timeout=PATIENCE)
+    assert "cancelled" in page.inner_text("#status")
+    page.focus("#strength")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text("#strength-value") == "1.0"
+    page.wait_for_selector("#cancel:disabled", timeout=PATIENCE)
+    assert page.inner_text("#status") == "3 done, 1 not done"
+
+
+def test_the_large_view_works_by_keyboard(session):
+    page = session.page
+    page.focus("li:has-text('alpha.png') .compare")
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open]").count() == 1
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    assert page.evaluate("document.querySelector('#slider').value") == 0
+    page.focus("#zoom input[value='0']")
+    page.keyboard.press("ArrowRight")
+    width = Image.open(session.folder / "photos" / "alpha.png").width
+    assert page.evaluate("document.querySelector('#after').getBoundingClientRect().width") == width
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.querySelector('#after').getBoundingClientRect().width") == 2 * width
+    plain = page.get_attribute("#after", "src")
+    page.focus("#change")
+    page.keyboard.press("Space")
+    page.wait_for_selector(f"#after:not([src='{plain}'])", timeout=PATIENCE)
+    axe(page)
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def axe(page):
+    """axe-core finds nothing to mend."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    assert not found, [(fault["id"], [node["html"][:120] for node in fault["nodes"]]) for fault in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_page_is_accessible_and_fits(session, width, scheme):
+    page = session.page
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.eval_on_selector("details", "details => details.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    axe(page)
+    page.screenshot(path=session.folder / f"page-{width}-{scheme}.png", full_page=True)
+
+
+def test_the_page_asks_no_other_host_and_nothing_once_it_is_loaded(session):
+    asked = [url for url in session.requests if not url.startswith(("blob:", "data:"))]
+    assert asked
+    assert all(url.startswith(session.origin) for url in asked)
+    assert not [url for url in session.requests[session.before :] if not url.startswith("blob:")]
+    assert not session.complaints
+    assert session.isolated
