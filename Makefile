@@ -1,10 +1,10 @@
-# Two commands for a fresh machine: make demo, make test.
+# Commands for a fresh machine: make demo, make page (needs Node.js 20 or newer), make test.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := out/demo
 
-.PHONY: demo test clean
+.PHONY: demo page test clean
 
 demo: $(VENV)/installed
 	rm -rf $(DEMO)
@@ -19,6 +19,24 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
+page: page/dist/index.html
+	$(RUN) -m camo page
+
+page/dist/index.html: $(wildcard page/*.* page/src/* page/public/*.*) page/node_modules/.package-lock.json page/public/networks/networks.json
+	cd page && npm run --silent build -- --logLevel warn
+	touch $@
+
+page/node_modules/.package-lock.json: page/package-lock.json
+	cd page && npm ci --silent --ignore-scripts
+	touch $@
+
+page/public/networks/networks.json: $(wildcard checkpoints/*.safetensors camo/export/*.py camo/filter/*.py) $(VENV)/installed-onnx
+	$(RUN) -m camo export --what page --out $(@D) --overwrite
+
+$(VENV)/installed-onnx: $(VENV)/installed pyproject.toml
+	$(RUN) -m pip install --quiet -e '.[onnx]'
+	touch $@
+
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -r requirements.txt
@@ -29,4 +47,4 @@ $(VENV)/installed-dev: $(VENV)/installed pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out page/dist page/node_modules page/public/networks

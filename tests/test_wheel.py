@@ -19,6 +19,7 @@ import camo
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("camo", "checkpoints", "LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.py")
+PAGE = ("index.html", "assets/worker.js", "networks/plan.onnx")  # stands for what make page builds
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 # Runs in one process with the installed package: importing torch again for every verb would take longer than the verbs do.
@@ -60,6 +61,9 @@ def wheel(tmp_path_factory):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     (source / "checkpoints" / "KonCept512.pth").write_bytes(b"a user's own")
+    for name in PAGE:
+        (source / "page" / "dist" / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / "page" / "dist" / name).write_text("built")
     subprocess.run([*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source], check=True)
     (built,) = folder.glob("*.whl")
     return built
@@ -87,12 +91,12 @@ def session(installed, tmp_path_factory):
     return folder, json.loads((folder / "seen.json").read_text())
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_the_shipped_weights_alone(wheel):
+def test_the_wheel_holds_every_file_of_the_package_the_shipped_weights_alone_and_the_built_page(wheel):
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "camo").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     weights = {f"camo/checkpoints/{path.name}" for path in (ROOT / "checkpoints").glob("*.safetensors")}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert len(weights) >= 2
-    assert held == files | weights
+    assert held == files | weights | {f"camo/page/built/{name}" for name in PAGE}
 
 
 def test_the_command_is_installed(installed):
