@@ -1,7 +1,7 @@
 """Seconds and memory of the page in Chromium, photo by photo: ``python -m benchmarks.page``. The page has to be built (make page).
 
 The seconds are those of a photo from its choice until it can be saved, both scores included; the CPU seconds, which other work on the machine hardly
-changes, are those of all threads. The memory is the peak of the process that holds the page and its workers. Both leave out Chromium's other processes.
+changes, are those of all threads. The memory is the peak of the process that holds the page. Both leave out the other processes of Chromium.
 """
 
 import argparse
