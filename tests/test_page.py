@@ -21,6 +21,7 @@ import numpy as np
 import photo_files as pf
 import pytest
 from PIL import Image
+from test_images import wide_gamut_profile
 
 from camo import CamoError
 from camo.__main__ import main
@@ -335,6 +336,48 @@ def test_the_large_view_works_by_keyboard(session):
     axe(page)
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
+
+
+def write_other_kinds(folder):
+    """Small files of the other kinds that the page reads: each has a way of its own through it."""
+    folder.mkdir()
+    photo = Image.open(min((ROOT / "data" / "sample" / "test").glob("*.jpg"))).convert("RGB").resize((160, 120), Image.Resampling.LANCZOS)
+    clear = photo.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    photo.convert("L").save(folder / "grey.jpg", quality=95)
+    clear.convert("LA").save(folder / "grey.png")
+    photo.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    photo.save(folder / "wide.jpg", quality=95, subsampling="4:4:4", icc_profile=wide_gamut_profile())
+    photo.save(folder / "lossy.webp", quality=90, exif=b"Exif\0\0" + pf.exif({271: (2, b"Maker\0"), 274: (3, 3)}), icc_profile=pf.SRGB_ICC)
+    clear.save(folder / "lossless.webp", lossless=True)
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257 + 77).save(folder / "sixteen_bits.png")
+    photo.save(folder / "two_frames.webp", save_all=True, append_images=[photo.rotate(90)])
+    photo.crop((0, 0, 8, 8)).save(folder / "tiny.png")
+    return folder
+
+
+def test_other_kinds_of_files_fare_as_with_infer(session):
+    page, folder = session.page, session.folder
+    photos = write_other_kinds(folder / "kinds")
+    assert main(["infer", str(photos), "--out", str(folder / "kinds_inferred"), "--strip-gps", "--device", "cpu"]) == 1
+    page.click("#clear")
+    page.uncheck("#platform")
+    page.check("#location")
+    page.set_input_files("#files", sorted(photos.iterdir()))
+    finished(page)
+    assert sorted(page.locator("li.fault h3").all_inner_texts()) == ["tiny.png", "two_frames.webp"]
+    with page.expect_download() as download:
+        page.click("#zip")
+    zipfile.ZipFile(Path(download.value.path())).extractall(folder / "kinds_saved")
+    inferred = sorted((folder / "kinds_inferred").iterdir())
+    assert [path.name for path in inferred] == sorted(path.name for path in (folder / "kinds_saved").iterdir())
+    for path in inferred:
+        expected, saved = read(path), read(folder / "kinds_saved" / path.name)
+        mean = (expected.pixels.float() - saved.pixels.float()).square().mean().item()
+        assert 10 * np.log10(255**2 / max(mean, 1e-9)) >= 45, path.name
+        for said in ("exif", "icc_profile", "greyscale", "lossless", "bits"):
+            assert getattr(saved, said) == getattr(expected, said), (path.name, said)
+        assert (saved.alpha is None) == (expected.alpha is None), path.name
 
 
 def axe(page):
