@@ -119,13 +119,17 @@ async function camouflage(item) {
 async function check(item) {
   running = { item };
   overview();
+  const { blob } = item;
+  let checks = null;
   try {
-    const { blob } = item, checks = await run("check", { file: item.file, result: blob }, watch(item));
-    if (item.blob === blob) Object.assign(item, { checks });
-  } catch {
-    item.checks = [];
+    checks = await run("check", { file: item.file, result: blob }, watch(item));
+  } catch (error) {
+    if (error.message !== "cancelled") checks = []; // it would fail again
   }
-  if (items.includes(item) && item.state === "done") showResult(item);
+  if (items.includes(item) && item.blob === blob && checks) {
+    item.checks = checks;
+    showResult(item);
+  }
 }
 
 // A HEIC photo is written as a JPEG, and named so.

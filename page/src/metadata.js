@@ -27,11 +27,14 @@ export function mended(said, facts, keepLocation) {
   const result = { ...said, leftOut: [...said.leftOut], iccProfile: facts.srgb ? null : said.iccProfile };
   result.exif = mendedExif(said.exif, facts, keepLocation, result.leftOut);
   if (facts.turned >= 5 && said.density) result.density = joined(said.density.subarray(0, 1), said.density.subarray(3, 5), said.density.subarray(1, 3));
-  if (!keepLocation) return { ...result, xmp: null, resources: null, comments: [], chunks: said.chunks.filter(({ kind }) => !kind.endsWith("Xt") && kind !== "tIME") };
+  if (facts.turned >= 5) result.chunks = said.chunks.map((chunk) => (chunk.kind === "pHYs" ? { ...chunk, content: turnedSize(chunk.content) } : chunk));
+  if (!keepLocation) return { ...result, xmp: null, resources: null, comments: [], chunks: result.chunks.filter(({ kind }) => !kind.endsWith("Xt") && kind !== "tIME") };
   result.xmp = mendedXmp(said.xmp, facts, result.leftOut);
   result.resources = said.resources && mendedResources(said.resources, facts.turned, result.leftOut);
   return result;
 }
+
+const turnedSize = (content) => joined(content.subarray(4, 8), content.subarray(0, 4), content.subarray(8)); // pixels a unit, across and down
 
 function mendedExif(block, facts, keepLocation, leftOut) {
   if (!block) return null;

@@ -16,6 +16,7 @@ function crc(bytes) {
 const COLOURS = ["cICP", "iCCP", "sRGB", "gAMA", "cHRM"];
 const CARRIED = ["tEXt", "zTXt", "iTXt", "tIME", "pHYs"];
 const SILENT = ["bKGD", "hIST", "sBIT", "sPLT", "iDOT", "vpAg", "orNT", "oFFs", "PLTE", "tRNS", "IDAT", "IEND", "IHDR", "eXIf"];
+const RAW = "Raw profile type "; // EXIF and the like in a text, thumbnails and all
 const XMP = "XML:com.adobe.xmp\0";
 
 // { bits, grey, exif, xmp, colours: [{kind, content}], chunks: [{kind, content}], leftOut }; throws FileError for an animation or a damaged file.
@@ -30,6 +31,7 @@ export function takeApart(bytes) {
     else if (kind === "eXIf") png.exif = content;
     else if (kind === "iTXt" && text(content.subarray(0, XMP.length)) === XMP && content[XMP.length] === 0) png.xmp = { kind, content };
     else if (COLOURS.includes(kind)) png.colours.push({ kind, content });
+    else if (kind.endsWith("Xt") && text(content.subarray(0, RAW.length)) === RAW) png.leftOut.push(`PNG text ${text(content.subarray(0, 79)).split("\0")[0]}`);
     else if (CARRIED.includes(kind)) png.chunks.push({ kind, content });
     else if (!SILENT.includes(kind) && !["acTL", "fcTL", "fdAT"].includes(kind)) png.leftOut.push(kind === "caBX" ? "content credentials (C2PA)" : `PNG chunk ${kind}`);
     ended = kind === "IEND";
