@@ -218,6 +218,7 @@ def test_missing_packages_are_found(monkeypatch):
     [
         (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
         (["--biqa", "bundled"], "--biqa bundled goes with --what biqa"),
+        (["--what", "page", "--biqa", "bundled"], "--biqa bundled goes with --what biqa"),
         (["--what", "biqa", "--checkpoint", "a.safetensors"], "--checkpoint a.safetensors goes with --what filter"),
         (["--what", "biqa", "--biqa", "scorer.ts"], "cannot export the quality model 'scorer.ts'"),
         (["--what", "biqa", "--biqa", "koncept512:nowhere.pth"], "nowhere.pth: no such file"),

@@ -61,7 +61,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         return False
 
-    def list_directory(self, path: object) -> None:  # type: ignore[override]
+    def list_directory(self, path: object) -> None:
         """No listings."""
         self.send_error(HTTPStatus.NOT_FOUND)
 
