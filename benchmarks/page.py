@@ -4,19 +4,24 @@ The seconds are those of a photo from its choice until it can be saved, both sco
 changes, are those of all threads. The memory is the peak of the process that holds the page. Both leave out the other processes of Chromium.
 """
 
+from __future__ import annotations  # playwright is imported only once there is something to measure
+
 import argparse
 import shutil
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import make_photos, tell
 from camo.page.files import built
 from camo.page.server import server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SIZES = ((512, 384), (1632, 1224), (4000, 3000))
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -62,6 +67,8 @@ def main() -> None:
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
     rows = []
     with tempfile.TemporaryDirectory() as folder, server(built(), 0) as running, sync_playwright() as playwright:
         threading.Thread(target=running.serve_forever, daemon=True).start()
