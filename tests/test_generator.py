@@ -36,12 +36,12 @@ def test_residual_is_bounded_by_the_jnd(small_filter, photos):
     assert (red - luma).abs().max() > 0.1 * bound.max()
 
 
-def test_a_trained_filter_is_never_louder_than_39_db(small_filter, photos):
-    small_filter.gain = 7.0  # loud enough for all four photos, not so loud that values are cut off
+def test_a_trained_filter_is_never_louder_than_its_limit(small_filter, photos):
+    small_filter.gain = 8.5  # loud enough for all four photos, not so loud that values are cut off
     middle = 0.25 + 0.5 * photos
     capped, free = small_filter(middle), without_ceiling(small_filter, middle)
-    assert psnr(middle, free).max() < 39.2
-    assert psnr(middle, capped).tolist() == pytest.approx([39.2] * len(photos), abs=0.01)
+    assert psnr(middle, free).max() < 37.2
+    assert psnr(middle, capped).tolist() == pytest.approx([37.2] * len(photos), abs=0.01)
     held, loud = capped - middle, free - middle
     power = loud.square().mean(1, keepdim=True)
     ceiling = held.square().mean(1, keepdim=True).amax((2, 3), keepdim=True)

@@ -166,7 +166,7 @@ class Filter(nn.Module):
         shaped: bool = True,
         working_area: int = 512 * 384,
         chroma: float = 0.1,
-        min_psnr: float = 39.2,
+        min_psnr: float = 37.2,
         jnd: JNDSettings = JNDSettings(),  # noqa: B008 (it is frozen)
         centre: CentreSettings = CentreSettings(),  # noqa: B008
     ) -> None:
