@@ -217,7 +217,7 @@ def test_lines_come_as_they_are_known_and_an_interrupted_run_leaves_no_file(fold
     out = tmp_path_factory.mktemp("out")
     first, second = sorted(folder.glob("*.jpg"))
 
-    def score_first(scorers, path, quality, device):
+    def score_first(scorers, path, quality, *settings):
         if path == first:
             return {"bundled": Score(61.5, None)}
         printed = capsys.readouterr().out.splitlines()
