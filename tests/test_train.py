@@ -442,7 +442,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, tmp_path):
         weights = torch.cat([(state["model"][key] - value).abs().flatten() for key, value in one["model"].items()])
         return ((ours - theirs).norm() / ours.norm()).item(), weights.mean().item()
 
-    assert apart(two)[0] < 1e-4
+    assert apart(two)[0] < 1e-3
     assert apart(two)[1] < 1e-2 * apart(half)[1]
     assert apart(half)[0] > 0.1
 
