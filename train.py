@@ -70,7 +70,8 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     channel = None
     if config.channel == "sharing":
         least = tuple(map(max, *(scorer.window for scorer in scorers.values()), (1, 1)))
-        channel = Channel((config.quality_low, config.quality_high), real_rate=config.real_jpeg, least=least)
+        qualities = (config.quality_low, config.quality_high)
+        channel = Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, least=least)
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
     in_turn = config.models_per_step == "one"
     targets = config.per_model(config.target)

@@ -336,6 +336,8 @@ def test_presets_and_flags(folder):
         (["--slack", "0"], "--slack 0.0"),
         (["--slack", "nan"], "--slack nan"),
         (["--gain", "-1"], "--gain -1.0"),
+        (["--turned", "1.1"], "--turned 1.1: should be within 0..1"),
+        (["--real-jpeg", "nan"], "--real-jpeg nan: should be within 0..1"),
         (["--workers", "-1"], "--workers -1: should be 0 or more"),
         (["--steps", "5", "--accumulate", "2"], "--steps 5: should be a multiple of --accumulate 2"),
         (["--data", "nowhere"], "nowhere: no such folder"),

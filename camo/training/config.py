@@ -23,7 +23,10 @@ def setting(default: Any, text: str, choices: Collection[str] | None = None, met
 
 PRESETS: dict[str, dict[str, Any]] = {
     # From scratch to a filter that works on most photos, in minutes on two CPU cores.
-    "demo": {"steps": 500, "slack": 0.5, "min_psnr": 37.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
+    "demo": {
+        **{"steps": 500, "slack": 0.5, "min_psnr": 37.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
+        **{"turned": 0.1, "resized": 0.2, "quality_low": 75},  # in so few steps, a rougher channel costs a third of the protection
+    },
     # The shipped filter, checkpoints/filter.safetensors. Takes more than an hour on two CPU cores.
     "bundled": {},
     # An ablation: the published recipe of FACPA (ICLR Tiny Papers 2023) with our generator. No JPEG, no perceptual terms, 10/255 everywhere.
@@ -80,6 +83,8 @@ class TrainConfig:
     )
     slack: float = setting(0.7, "mean squared excess over --target that is tolerated, in (10 points) squared; less protects more and shows more")
     channel: str = setting("sharing", "what happens to a photo before it is scored: shift, resize and JPEG, or nothing", ("sharing", "none"))
+    turned: float = setting(0.4, "share of steps whose crops the channel turns, by up to 6 degrees")
+    resized: float = setting(0.4, "share of steps whose crops the channel resizes, by a factor of 0.6 to 1.25")
     quality_low: int = setting(60, "lowest JPEG quality in the channel")
     quality_high: int = setting(95, "highest JPEG quality in the channel")
     real_jpeg: float = setting(0.75, "share of steps with real JPEG files (straight-through gradient); the others use a differentiable codec")
@@ -140,6 +145,9 @@ def _check(config: TrainConfig) -> None:
     for name in ("slack", "gain"):
         if not 0 < getattr(config, name) < math.inf:
             raise CamoError(f"--{name} {getattr(config, name)}: should be more than 0 and finite")
+    for name in ("turned", "resized", "real_jpeg"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be within 0..1")
     if config.steps % config.accumulate:  # the last gradients would be lost
         raise CamoError(f"--steps {config.steps}: should be a multiple of --accumulate {config.accumulate}")
     if not 1 <= config.quality_low <= config.quality_high <= 100:
