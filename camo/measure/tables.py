@@ -9,6 +9,7 @@ from camo.measure.figures import METRICS, Measured
 from camo.measure.formats import csv_path, latex, percent, printable
 from camo.measure.operations import GRID, HEADLINE
 
+WIDTH = max(map(len, GRID))  # of a column of operations
 Summary = dict[str, dict[str, Any]]  # by folder: what ``camo.measure.figures.summarise`` gives
 
 
@@ -20,24 +21,23 @@ def print_table(summary: Summary) -> None:
         regular = "-" if row["regularity"] is None else f"{row['regularity']:.2f} ({row['regularity_90th_percentile']:.2f})"
         patch = f"{row['psnr']:7.2f} ({row['psnr_lowest']:.2f}, {row['worst_patch_psnr']:.2f})"
         print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {regular:28}  {printable(name)}")
-    width = max(map(len, GRID))
     for name, row in summary.items():
         print(f"\n{printable(name)}")
-        print(f"{'after':{width}}  protected  95% interval  accuracy left  score clean > filtered  low when clean")
+        print(f"{'after':{WIDTH}}  protected  95% interval  accuracy left  score clean > filtered  low when clean")
         for operation, cell in row["operations"].items():
-            low, high = cell["interval"]
-            print(
-                f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}  {cell['accuracy']:13.1%}"
-                f"  {cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}  {cell['low_when_clean']:14}"
-            )
+            scores = f"{cell['score_clean']:11.1f} > {cell['score_filtered']:8.1f}"
+            print(f"{_protected(operation, cell)}  {cell['accuracy']:13.1%}  {scores}  {cell['low_when_clean']:14}")
         if row["look"]:
-            print(f"{'the look alone, after':{width}}  protected  95% interval  score without > with the look  low without")
+            print(f"{'the look alone, after':{WIDTH}}  protected  95% interval  score without > with the look  low without")
         for operation, cell in row["look"].items():
-            low, high = cell["interval"]
-            print(
-                f"{operation:{width}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}"
-                f"  {cell['score_plain']:13.1f} > {cell['score_looked']:13.1f}  {cell['low_when_clean']:11}"
-            )
+            scores = f"{cell['score_plain']:13.1f} > {cell['score_looked']:13.1f}"
+            print(f"{_protected(operation, cell)}  {scores}  {cell['low_when_clean']:11}")
+
+
+def _protected(operation: str, cell: Mapping[str, Any]) -> str:
+    """The first columns of a line of ``print_table``."""
+    low, high = cell["interval"]
+    return f"{operation:{WIDTH}}  {percent(cell['protected']):>9}  {low:5.0%} - {high:4.0%}"
 
 
 def print_models(summary: Summary, roles: Mapping[str, str]) -> None:

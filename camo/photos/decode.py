@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from camo.photos import colour, embedded, exif, gif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
+from camo.photos import MAX_PIXELS, colour, embedded, exif, gif, image_resources, isobmff, jpeg_segments, png_chunks, riff, tiff, xmp
 from camo.photos.colour import Stated
 from camo.photos.exif import IPTC_TAG, PHOTOSHOP_TAG, XMP_TAG, Exif
 from camo.photos.facts import Facts
-from camo.photos.formats import MAX_PIXELS, UNLIMITED, identify, opened
+from camo.photos.formats import UNLIMITED, identify, opened
 from camo.photos.jpeg_segments import APP0, APP1, APP2, APP13, APP14, COM, Jpeg
 from camo.photos.photo import Photo
 from camo.photos.pixels import from_pillow

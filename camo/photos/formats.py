@@ -18,7 +18,6 @@ Image.init()  # else Pillow loads its rarer formats only once a file needs them
 READABLE = (*FORMATS, "GIF", *(name for name in ("AVIF", "HEIF") if name in Image.SAVE))
 NEEDS = {"AVIF": "AVIF needs Pillow 11.3 or newer: pip install -U pillow", "HEIF": "HEIC needs the package pillow-heif: pip install pillow-heif"}
 
-MAX_PIXELS = 180_000_000  # of a photo, unless a caller allows more: a small file can claim any number, and each takes bytes of memory
 ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
 HOLDS = {  # what a file of each format can say, by the names of the attributes of ``Photo``
     "JPEG": {"exif", "xmp", "icc_profile", "iptc", "resources", "dpi", "aspect", "comments"},

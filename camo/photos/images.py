@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from camo import CamoError
+from camo.photos import MAX_PIXELS
 from camo.photos.decode import photo_of, pixels_of
 from camo.photos.encode import encode
 from camo.photos.files import atomic_write, reason
 from camo.photos.find import SUFFIXES, PhotoFile, find_photos, output_suffix
-from camo.photos.formats import FORMATS, HEAD, MAX_PIXELS, NEEDS, READABLE, UNKNOWN, UNLIMITED, identify, opened
+from camo.photos.formats import FORMATS, HEAD, NEEDS, READABLE, UNKNOWN, UNLIMITED, identify, opened
 from camo.photos.metadata import fitted
 from camo.photos.photo import EncodeError, Photo
 from camo.photos.pixels import jpeg_bytes, jpeg_roundtrip, to_float, to_uint8

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from camo import CamoError
 from camo.filter.look_settings import LookChoice, parse_look
+from camo.photos import MAX_PIXELS
 from camo.photos.files import reason
 
 
@@ -28,8 +29,6 @@ def positive(text: str) -> int:
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     """Add the limit on the size of a photo."""
-    from camo.photos.images import MAX_PIXELS
-
     help_text = f"pixels of the largest photo that is read (default: {MAX_PIXELS})"
     parser.add_argument("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=help_text)
 

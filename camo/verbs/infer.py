@@ -21,7 +21,7 @@ from camo import CamoError
 from camo.filter.look_settings import AUTO, LOOK_HELP
 from camo.photos.files import reason, remove_stale
 from camo.quality import SPEC_HELP
-from camo.verbs.arguments import look_or_auto
+from camo.verbs.arguments import add_max_pixels, look_or_auto, positive
 
 if TYPE_CHECKING:
     from camo.camouflage.pipeline import Pipeline
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=count,
+        type=positive,
         metavar="N",
         help="photos of the same size that are filtered together; another N can change values by one 8-bit step"
         " (default: 1 on a CPU; on a GPU 16 photos of up to 512x384 px, fewer of larger ones)",
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stripped.add_argument("--strip-metadata", action="store_true", help="leave out all metadata but the colour profile")
     strict = "do not write a photo of which something would be left out; without it, a warning names what is"
     parser.add_argument("--strict-metadata", action="store_true", help=strict)
-    parser.add_argument("--max-pixels", type=count, metavar="N", help="pixels of the largest photo that is read (default: 180000000)")
+    add_max_pixels(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist already; without it they are kept")
     check = parser.add_argument_group(
         "verification",
@@ -206,8 +206,18 @@ def _pipeline(args: argparse.Namespace) -> Pipeline:
         verifier = Verifier(photo_filter, scorers, **{name: value for name, value in given.items() if value is not None})
     strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
     file_format = args.format.upper() if args.format else None
-    more: dict[str, Any] = {"look": look} | ({} if args.max_pixels is None else {"max_pixels": args.max_pixels})
-    return Pipeline(photo_filter, args.strength, args.batch_size, file_format, strip, args.overwrite, verifier, args.strict_metadata, **more)
+    return Pipeline(
+        photo_filter,
+        args.strength,
+        args.batch_size,
+        file_format,
+        strip,
+        args.overwrite,
+        verifier,
+        strict=args.strict_metadata,
+        max_pixels=args.max_pixels,
+        look=look,
+    )
 
 
 def _chooses_looks(args: argparse.Namespace) -> bool:
@@ -284,14 +294,6 @@ def steps(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
-    return value
-
-
-def count(text: str) -> int:
-    """Parse a number of 1 or more. Raises ArgumentTypeError."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
     return value
 
 
