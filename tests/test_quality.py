@@ -9,13 +9,15 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torchvision.transforms.functional import center_crop, pil_to_tensor
+from torchvision.transforms.functional import center_crop, gaussian_blur, pil_to_tensor
 
 from camo import CamoError
+from camo.photos.images import read, to_float
 from camo.quality import koncept512, models
 from camo.quality.efficientnet import EfficientNetQuality, fold_batch_norm, load_quality, save_quality
 from camo.quality.koncept512 import KonCept512
 from camo.quality.pyiqa_model import declared_range
+from camo.weights import CHECKPOINTS
 
 DATA = Path(__file__).parent / "data"
 
@@ -335,3 +337,15 @@ def test_pyiqa_unknown_name_and_missing_package(monkeypatch):
 def test_every_model_says_what_it_looks_at(quality_file, koncept512_file):
     looks = {models.load(spec).looks_at for spec in (str(quality_file), f"koncept512:{koncept512_file}")}
     assert looks == {"the whole photo, reduced to the area of 512x384 px", "the centre 512x384 px, at full resolution"}
+
+
+def test_the_judge_is_another_network_than_the_target():
+    """A witness that shared the target's trunk would say little; and one to whom blur is no fault would say nothing."""
+    judge, target = models.load(str(CHECKPOINTS / "judge.safetensors")), models.load("bundled")
+    assert (judge.model.name, target.model.name) == ("efficientnet_lite2", "efficientnet_lite0")
+    files = sorted((CHECKPOINTS.parent / "data/sample/test").glob("*.jpg"))[:4]
+    photos = torch.stack([to_float(read(file).pixels) for file in files])
+    with torch.inference_mode():
+        clean, blurred = judge(photos), judge(gaussian_blur(photos, [13, 13], [2.0, 2.0]))
+    assert (clean > 50).all()
+    assert (blurred < clean - 5).all()
