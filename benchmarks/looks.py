@@ -1,18 +1,23 @@
 """What each look costs and what the filter protects on it: ``python -m benchmarks.looks FOLDER [--limit 40]``. No files are written.
 
-For each look: the share protected after JPEG 90 and 75, of the photos that score above 50 in this look; PSNR and SSIM against the photo in this look;
-the control, which is what the look does by itself to photos that score above 50 without it; CPU time of look and filter together, as a multiple of
-the filter's; and what can be measured of appeal. The first row is the filter without a look. Photos are used as they are, on the CPU.
+For each look: the share protected after JPEG 90 and 75 and at half the size, of the photos that score above 50 in this look; PSNR and SSIM against
+the photo in this look; the control, which is what the look does by itself to photos that score above 50 without it; CPU time of look and filter
+together, as a multiple of the filter's; and what can be measured of appeal. The first row is the filter without a look. The last row is no look:
+"film, in its grain" holds the residual to the strength of the grain and weakens the grain so far that the sum is as strong as the grain alone.
+Photos are used as they are, on the CPU.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.common import tell
@@ -20,30 +25,63 @@ from camo.camouflage.looks import OneLook, SuitableLook
 from camo.camouflage.memory import keep_freed_memory
 from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
 from camo.filter.full_size import FullSize
+from camo.filter.look_pixels import LookPixels
 from camo.filter.look_settings import AUTO, LOOKS
+from camo.filter.looks import Look
 from camo.measure.after import scores_after
 from camo.measure.appeal import colourfulness, contrast, newly_clipped
 from camo.measure.figures import summarise_protected
 from camo.measure.metrics import psnr, ssim
 from camo.measure.operations import HEADLINE
-from camo.photos.images import Photo, find_photos, read, to_float
+from camo.photos.images import Photo, find_photos, read, to_float, to_uint8
 from camo.quality import models
 
-PLAIN = "none"
+PLAIN, IN_GRAIN = "none", "film, in its grain"
+OPERATIONS = (*HEADLINE, "resize 0.5 and back")
+
+
+class InGrain:
+    """``in_grain(pixels)``: photos in the look "film", their grain shaped into the camouflage. Shape: (B, 3, H, W) uint8 -> the same.
+
+    Strength is the energy in a window of 15x15 px.
+
+    Args:
+        photo_filter: runs on the photos without their grain.
+        strength: of the filter.
+    """
+
+    def __init__(self, photo_filter: FullSize, strength: float) -> None:
+        self.photo_filter, self.strength = photo_filter, strength
+        self.grained, self.smooth = LookPixels(Look(LOOKS["film"])), LookPixels(Look(replace(LOOKS["film"], grain=0.0)))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Dress and camouflage."""
+        ungrained = self.smooth(pixels)
+        smooth, grain = to_float(ungrained), to_float(self.grained(pixels)) - to_float(ungrained)
+        residual = to_float(self.photo_filter(ungrained, self.strength)) - smooth
+        room = self.energy(grain)
+        residual = residual * (room / self.energy(residual)).clamp(max=1).sqrt()
+        kept = (1 - self.energy(residual) / room).clamp(0, 1).sqrt()
+        return to_uint8((smooth + residual + kept * grain).clamp(0, 1))
+
+    @staticmethod
+    def energy(field: Tensor) -> Tensor:
+        """Mean square around each pixel, (B, 3, H, W) -> (B, 1, H, W)."""
+        return F.avg_pool2d(F.pad(field.square().mean(1, keepdim=True), (7, 7, 7, 7), mode="reflect"), 15, 1) + 1e-9
 
 
 @torch.inference_mode()
-def measure(photo: Photo, look: OneLook | SuitableLook | None, photo_filter: FullSize, scorer: nn.Module, strength: float) -> dict[str, Any]:
-    """Figures of one photo in one look."""
+def measure(photo: Photo, look: OneLook | SuitableLook | None, camouflage: Callable[[Tensor, Tensor], Tensor], scorer: nn.Module) -> dict[str, Any]:
+    """Figures of one photo in one look; ``camouflage`` maps its pixels before and in the look to those of the result, all (1, 3, H, W) uint8."""
     start = time.process_time()
     name, dressed = look(photo) if look else (PLAIN, photo)
     begin = time.process_time()
-    filtered = photo_filter(dressed.pixels[None], strength)
+    filtered = camouflage(photo.pixels[None], dressed.pixels[None])
     end = time.process_time()
     before, after = to_float(dressed.pixels[None]), to_float(filtered)
     return {
         "chosen": name,
-        "scores": {operation: scores_after(scorer, [dressed.pixels, filtered[0]], operation) for operation in HEADLINE},
+        "scores": {operation: scores_after(scorer, [dressed.pixels, filtered[0]], operation) for operation in OPERATIONS},
         "psnr": min(100.0, psnr(before, after).item()),
         "ssim": ssim(before, after).item(),
         "colourfulness": colourfulness(before).item(),
@@ -61,7 +99,7 @@ def row(name: str, figures: list[dict[str, Any]], plain: list[dict[str, Any]]) -
         return statistics.fmean(one[key] for one in figures)
 
     line: dict[str, Any] = {"look": name}
-    for operation in HEADLINE:
+    for operation in OPERATIONS:
         alone, filtered = ([one["scores"][operation][index] for one in figures] for index in (0, 1))
         without = [one["scores"][operation][0] for one in plain]
         line[f"protected, {operation}"] = summarise_protected(alone, filtered, models.THRESHOLD)["protected"]
@@ -89,11 +127,14 @@ def main() -> None:
     looks: dict[str, OneLook | SuitableLook | None] = {PLAIN: None}
     for name in args.looks:
         looks[name] = SuitableLook(photo_filter, [scorer], strength=args.strength) if name == AUTO else OneLook(name, 1.0)
+    looks[IN_GRAIN] = OneLook("film", 1.0)
+    in_grain = InGrain(photo_filter, args.strength)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in looks}
     for path in tqdm(photos, unit="photo", disable=None):
         photo = read(path)
         for name, look in looks.items():
-            figures[name].append(measure(photo, look, photo_filter, scorer, args.strength))
+            camouflage = (lambda plain, looked: in_grain(plain)) if name == IN_GRAIN else (lambda plain, looked: photo_filter(looked, args.strength))
+            figures[name].append(measure(photo, look, camouflage, scorer))
     rows = [row(name, found, figures[PLAIN]) for name, found in figures.items()]
     for name in set(args.looks) & {AUTO}:
         chosen = [one["chosen"] for one in figures[name]]

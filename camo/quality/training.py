@@ -236,7 +236,7 @@ def log(writer: SummaryWriter, group: str, values: dict[str, float], step: int) 
         writer.add_scalar(f"{group}/{name}", value, step)
 
 
-def save_run(path: Path, parts: dict[str, Any], settings: Settings, step: int, best: dict[str, float]) -> None:
+def save_run(path: Path, parts: dict[str, Any], settings: Any, step: int, best: dict[str, float]) -> None:
     """Write what ``load_run`` needs, whole or not at all."""
     with atomic_write(path, overwrite=True) as part:
         torch.save(
@@ -244,7 +244,7 @@ def save_run(path: Path, parts: dict[str, Any], settings: Settings, step: int, b
         )
 
 
-def load_run(path: Path, parts: dict[str, Any], settings: Settings) -> tuple[int, dict[str, float]]:
+def load_run(path: Path, parts: dict[str, Any], settings: Any) -> tuple[int, dict[str, float]]:
     """Load a run's parts in place; returns its step and best figures. Raises CamoError: no such file, damaged, or a run with other settings."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -260,9 +260,17 @@ def load_run(path: Path, parts: dict[str, Any], settings: Settings) -> tuple[int
         raise CamoError(f"{path}: cannot be resumed from ({reason(error):.160})") from error
 
 
-def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag for each setting."""
-    for setting in fields(Settings):
+def split(opinions: list[Opinion], hold_out: int, batch_size: int) -> tuple[list[Opinion], list[Opinion]]:
+    """``hold_out`` opinions to validate on, drawn by a seed of their own, and the others; raises CamoError where these are no batch."""
+    if not 2 <= hold_out <= len(opinions) - batch_size:
+        raise CamoError(f"--hold-out {hold_out}: should be 2 or more and leave a batch of the {len(opinions)} photos to train on")
+    order = torch.randperm(len(opinions), generator=Generator().manual_seed(0)).tolist()
+    return [opinions[i] for i in order[:hold_out]], [opinions[i] for i in order[hold_out:]]
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser, settings: Any) -> None:
+    """One flag for each setting of a dataclass."""
+    for setting in fields(settings):
         parser.add_argument(
             "--" + setting.name.replace("_", "-"),
             type=type(setting.default),
@@ -279,17 +287,13 @@ def main() -> int:
     add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; give the same settings")
-    add_setting_arguments(parser)
+    add_setting_arguments(parser, Settings)
     args = parser.parse_args()
     try:
         settings = Settings(**{setting.name: getattr(args, setting.name) for setting in fields(Settings)})
         if (args.out / "last.pt").exists() and not args.resume:
             raise CamoError(f"{args.out}: holds a run already; go on with --resume or choose another --out")
-        opinions = from_arguments(args)
-        if not 2 <= settings.hold_out <= len(opinions) - settings.batch_size:
-            raise CamoError(f"--hold-out {settings.hold_out}: should be 2 or more and leave a batch of the {len(opinions)} photos to train on")
-        order = torch.randperm(len(opinions), generator=Generator().manual_seed(0)).tolist()
-        held, training = ([opinions[i] for i in part] for part in (order[: settings.hold_out], order[settings.hold_out :]))
+        held, training = split(from_arguments(args), settings.hold_out, settings.batch_size)
         args.out.mkdir(parents=True, exist_ok=True)
         figures = train(training, held, settings, args.out, args.resume)
     except (CamoError, OSError) as error:
