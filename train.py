@@ -59,11 +59,12 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     for spec, scorer in scorers.items():
         models.require_gradient(scorer, spec, device)
     bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()  # its first stages are the filter's trunk
-    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr)
+    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr, unrolled=config.unrolled)
     model = model.to(device).to(memory_format=torch.channels_last)
     if config.init:
-        initial = load_filter(Path(config.init))
-        if (found := initial.arguments | {"min_psnr": config.min_psnr}) != model.arguments:  # the limit is no weight's shape
+        initial = load_filter(Path(config.init)).foretelling(None)
+        free = ("gain", "min_psnr", "unrolled")  # no weight's shape depends on them
+        if (found := initial.arguments | {name: model.arguments[name] for name in free if name in model.arguments}) != model.arguments:
             raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
         model.load_state_dict(initial.state_dict())
     model.unet.trunk.copy_from(bundled.backbone)  # after --init, whose trunk may be another model's

@@ -115,6 +115,18 @@ def test_the_first_format_is_read_as_it_was(tmp_path, photos):
     assert load_filter(path).arguments == now
 
 
+def test_unrolled_steps_are_stored_and_older_files_take_one(tmp_path, photos):
+    model, path = Filter(width=8, unrolled=2).eval(), tmp_path / "filter.safetensors"
+    torch.nn.init.normal_(model.unet.out.weight, std=0.1)
+    save_filter(path, model, {})
+    loaded = load_filter(path)
+    assert loaded.unrolled == 2
+    assert torch.allclose(loaded(photos[:1]), model(photos[:1]), atol=1e-4)
+    save_filter(path, Filter(width=8), {})
+    assert "unrolled" not in header(path)["arguments"]
+    assert load_filter(path).unrolled == 1
+
+
 def test_the_shipped_filter_states_its_format_and_all_settings():
     stated = header(SHIPPED_FILTER)
     assert stated["format"] == FORMAT

@@ -56,6 +56,17 @@ def test_a_trained_filter_that_is_quiet_enough_is_left_as_it_is(small_filter, ph
     assert torch.allclose(quiet, free, atol=1e-6)
 
 
+def test_each_unrolled_step_works_on_what_those_before_it_made(small_filter, photos):
+    model = Filter(width=8, unrolled=2).eval()
+    model.load_state_dict(small_filter.state_dict())
+    image = 0.25 + 0.5 * photos[:1]
+    first, _ = model.step(image)
+    assert torch.allclose(first, small_filter.plan(image) / 2, atol=1e-6)  # its share of the gain
+    second, _ = model.step((image + first * model.jnd(image)).clamp(0, 1))
+    assert torch.allclose(model.plan(image), first + second, atol=1e-6)
+    assert not torch.allclose(first, second, atol=1e-2)
+
+
 @pytest.mark.parametrize("shaped", [True, False])
 def test_the_filter_that_is_trained_is_the_one_that_is_used(small_filter, photos, shaped):
     small_filter.shaped = shaped

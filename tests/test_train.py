@@ -253,9 +253,9 @@ def test_a_steep_slope_does_not_overflow_in_half_precision():
     unet.trunk.back = steep
     image = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        full = unet(image)
+        full, _ = unet(image)
         with torch.autocast("cpu", torch.float16):
-            half = unet(image)
+            half, _ = unet(image)
     assert (half - full).abs().max() < 0.02
 
 
@@ -264,9 +264,9 @@ def test_mixed_precision_is_for_what_the_unet_learns_and_not_for_copies():
     copy = deepcopy(model)
     autocast_unet(model, torch.device("cpu"), "bf16")
     image = torch.rand(1, 3, 32, 32) * 2 - 1
-    assert (model.unet(image).dtype, copy.unet(image).dtype) == (torch.bfloat16, torch.float32)
+    assert (model.unet(image)[0].dtype, copy.unet(image)[0].dtype) == (torch.bfloat16, torch.float32)
     autocast_unet(copy, torch.device("cpu"), "no")
-    assert copy.unet(image).dtype == torch.float32
+    assert copy.unet(image)[0].dtype == torch.float32
 
 
 def test_the_weight_of_the_score_moves_once_per_update_by_the_mean_excess(folder, tmp_path, monkeypatch):
@@ -386,8 +386,10 @@ def test_a_run_starts_from_the_weights_given(folder, tmp_path):
     train.train(tiny(folder, init=given, rate=1e-12, steps=1), tmp_path / "second", cpu=True)
     first, second = (load_filter(tmp_path / name / "best.safetensors").state_dict() for name in ("first", "second"))
     assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
+    train.train(tiny(folder, init=given, gain=9.0, unrolled=2, steps=1), tmp_path / "third", cpu=True)
+    assert load_filter(tmp_path / "third" / "best.safetensors").arguments | {"gain": 6.0} == Filter(width=8, unrolled=2).arguments
     with pytest.raises(CamoError, match=r"--init .*: a filter of .*, not"):
-        train.train(tiny(folder, init=given, gain=9.0), tmp_path / "third", cpu=True)
+        train.train(tiny(folder, init=given, depth=2), tmp_path / "fourth", cpu=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

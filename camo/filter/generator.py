@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.needed_strength import NeededStrength, map_statistics
 from camo.filter.settings import CentreSettings, JNDSettings, require_positive
 from camo.filter.trunk import Trunk
 from camo.photos.working_size import working_size
@@ -85,7 +86,7 @@ class UNet(nn.Module):
     residual of them. So all that must be learned is what happens above the trunk, and what several steps and the channel would change.
     A U-Net that has to find the pixels by itself shows 7 dB more for the same protection (``docs/experiments.md``).
 
-    Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1].
+    Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1], and the ``map_statistics`` of the trunk's three maps, (B, 352).
     """
 
     STRIDE: Final = 16
@@ -108,7 +109,7 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(width, 48, 3, padding=1)
         self.follow = nn.Conv2d(48, 48, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pad to a multiple of 16, predict, cut the padding off again."""
         height, width = x.shape[-2], x.shape[-1]
         rows, columns = (height + self.STRIDE - 1) // self.STRIDE, (width + self.STRIDE - 1) // self.STRIDE  # of the coarsest stage
@@ -118,6 +119,7 @@ class UNet(nn.Module):
         x = F.pad(x, (0, columns * self.STRIDE - width, 0, rows * self.STRIDE - height), mode="replicate")
         gates: list[Tensor] = []
         fine, coarse, coarsest = self.trunk(x, gates)
+        statistics = map_statistics([fine, coarse, coarsest])
         coarsest = self.stage16(self.enter16(coarsest))
         coarse = self.stage8(self.enter8(coarse) + self.up8(coarsest))
         fine = self.stage4(self.enter4(fine) + self.pixels(F.pixel_unshuffle(x, 4)) + self.up4(coarse))
@@ -125,7 +127,7 @@ class UNet(nn.Module):
         slope = slope * (slope.float().square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # only its direction matters
         slopes = F.pixel_unshuffle(slope, 4)
         fine = self.last4(fine + self.slope(slopes))
-        return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width]
+        return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width], statistics
 
 
 class Filter(nn.Module):
@@ -150,6 +152,8 @@ class Filter(nn.Module):
         min_psnr: dB; the limit described above, for a filter that is shaped.
         jnd: settings of the JND map.
         centre: settings of the second pass over large photos. This module makes the first pass only; ``TwoPass`` and ``FullSize`` make both.
+        unrolled: steps that the U-Net takes, each on the working copy that the steps before have changed, and each with its share of the gain.
+        foretold: whether each photo's residual is scaled, before it is limited, by the strength that the photo needs (``NeededStrength``).
 
     Raises ValueError for an argument that is not a positive, finite number, or not a whole one where it is an int.
     """
@@ -169,20 +173,26 @@ class Filter(nn.Module):
         min_psnr: float = 37.2,
         jnd: JNDSettings = JNDSettings(),  # noqa: B008 (it is frozen)
         centre: CentreSettings = CentreSettings(),  # noqa: B008
+        unrolled: int = 1,
+        foretold: bool = False,
     ) -> None:
         super().__init__()
-        for name, whole_number in (("width", width), ("depth", depth), ("working_area", working_area)):
+        for name, whole_number in (("width", width), ("depth", depth), ("working_area", working_area), ("unrolled", unrolled)):
             require_positive(name, whole_number, whole=True)
         for name, number in (("gain", gain), ("chroma", chroma), ("min_psnr", min_psnr)):
             require_positive(name, number)
-        if not isinstance(shaped, bool):
-            raise ValueError(f"shaped {shaped!r}: should be true or false")
+        for name, choice in (("shaped", shaped), ("foretold", foretold)):
+            if not isinstance(choice, bool):
+                raise ValueError(f"{name} {choice!r}: should be true or false")
         sizes = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
         # JSON-able, for a checkpoint; ``from_arguments`` builds the filter again
         self.arguments: dict[str, Any] = {**sizes, "chroma": chroma, "min_psnr": min_psnr, "jnd": asdict(jnd), "centre": asdict(centre)}
-        self.gain, self.shaped, self.working_area, self.centre = gain, shaped, working_area, centre
+        # Stated only where they are there, so that filters without them keep their hash
+        self.arguments |= ({"unrolled": unrolled} if unrolled > 1 else {}) | ({"foretold": True} if foretold else {})
+        self.gain, self.shaped, self.working_area, self.centre, self.unrolled = gain, shaped, working_area, centre, unrolled
         self.loudest = 10 ** (-min_psnr / 20)  # root mean square of the residual
         self.unet = UNet(width, depth)
+        self.needed = NeededStrength() if foretold else None
         self.jnd = JustNoticeableDifference(jnd)
         colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, chroma, chroma])
         self.register_buffer("colours", colours[:, :, None, None], persistent=False)  # YCbCr to RGB
@@ -195,6 +205,18 @@ class Filter(nn.Module):
         if model.arguments != arguments:  # defaults of today must not stand in for what is missing
             raise ValueError("incomplete arguments")
         return model
+
+    @torch.jit.unused
+    def foretelling(self, needed: NeededStrength | None) -> "Filter":
+        """A copy that scales each photo's residual by what ``needed`` foretells; None: all residuals as trained."""
+        arguments = {key: value for key, value in self.arguments.items() if key != "foretold"}
+        weights = {key: value for key, value in self.state_dict().items() if not key.startswith("needed.")}
+        if needed is not None:
+            arguments["foretold"] = True
+            weights |= {f"needed.{key}": value for key, value in needed.state_dict().items()}
+        model = Filter.from_arguments(arguments)
+        model.load_state_dict(weights)
+        return model.train(self.training)
 
     def forward(self, original: Tensor, strength: float = 1.0) -> Tensor:
         """Filter a batch; ``strength`` scales the residual (0: unchanged, 1: as trained)."""
@@ -217,8 +239,22 @@ class Filter(nn.Module):
 
     def plan(self, working: Tensor) -> Tensor:
         """The residual in RGB, in units of the JND (or of 1/255), that the U-Net plans for the working copy. Shape: (B, 3, h, w) -> the same."""
-        shape = self.unet(working * 2 - 1).float()  # where it runs in bf16
-        return self.gain * (F.conv2d(shape, self.colours) if self.shaped else shape)
+        plan, statistics = self.as_trained(working)
+        return plan if self.needed is None else plan * self.needed(statistics)
+
+    def as_trained(self, working: Tensor) -> tuple[Tensor, Tensor]:
+        """The plan before it is scaled to what the photo needs, (B, 3, h, w) -> the same, and the statistics that ``needed`` takes, (B, 352)."""
+        plan, statistics = self.step(working)
+        for _ in range(self.unrolled - 1):
+            changed = (working + self.residual(plan.detach(), working)).clamp(0, 1)  # what a step does to the next one is not learned
+            plan = plan + self.step(changed)[0]
+        return plan, statistics
+
+    def step(self, working: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the plan, (B, 3, h, w) -> the same, and the statistics of what it saw, (B, 352)."""
+        shape, statistics = self.unet(working * 2 - 1)
+        shape = shape.float()  # where it runs in bf16
+        return self.gain / self.unrolled * (F.conv2d(shape, self.colours) if self.shaped else shape), statistics
 
     def residual(self, plan: Tensor, original: Tensor) -> Tensor:
         """The plan, enlarged to the photo's size, as a change of its values, however loud. Shape: two (B, 3, H, W) -> the same."""

@@ -65,6 +65,7 @@ class TrainConfig:
     width: int = setting(48, "channels of the U-Net at stride 4")
     depth: int = setting(1, "residual blocks per stage of the U-Net")
     gain: float = setting(6.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
+    unrolled: int = setting(1, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
     min_psnr: float = setting(37.2, "PSNR in dB below which the filter lets no photo fall at strength 1")
     crop_height: int = setting(240, "height of the crops, in pixels")
@@ -138,7 +139,7 @@ def from_arguments(args: argparse.Namespace, resumed: dict[str, Any] | None = No
 
 
 def _check(config: TrainConfig) -> None:
-    smallest = dict.fromkeys(("hold_out", "width", "depth", "batch_size", "accumulate", "steps", "validate_every"), 1) | {"workers": 0}
+    smallest = dict.fromkeys(("hold_out", "width", "depth", "unrolled", "batch_size", "accumulate", "steps", "validate_every"), 1) | {"workers": 0}
     for name, least in smallest.items():
         if getattr(config, name) < least:
             raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be {least} or more")
