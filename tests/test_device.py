@@ -1,11 +1,18 @@
 """Which device a network runs on."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from camo import CamoError
+from camo.__main__ import main
 from camo.device import LAUNCHER_VARIABLES, choose, device_of
+from camo.quality import agreement, models
+
+SAMPLE = str(Path(__file__).parent.parent / "data" / "sample" / "test")
 
 
 @pytest.fixture
@@ -58,3 +65,19 @@ def test_the_device_of_a_module_is_that_of_its_parameters_else_of_its_buffers():
     with_buffer.register_buffer("mean", torch.zeros(3, device="meta"))
     modules = [nn.Sequential(nn.ReLU(), nn.Linear(2, 2, device="meta")), with_buffer, nn.ReLU()]
     assert [device_of(module).type for module in modules] == ["meta", "meta", "cpu"]
+
+
+@pytest.mark.parametrize("words", [["score", SAMPLE], ["evaluate", SAMPLE, SAMPLE, "--out", "out"], ["compare", SAMPLE, "--out", "out"], []])
+def test_every_command_that_scores_uses_the_gpu_unless_told_otherwise(monkeypatch, tmp_path, two_gpus, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "opinions.csv").write_text("name,score\na,50\n")
+    monkeypatch.setattr(sys, "argv", ["agreement", "--opinions", "opinions.csv", "--photos", "."])
+    chosen = []
+
+    def load(spec, device):
+        chosen.append(device)
+        raise CamoError("seen enough")
+
+    monkeypatch.setattr(models, "load", load)
+    assert (main([*words, "--methods", "filter"] if words[:1] == ["compare"] else words) if words else agreement.main()) == 1
+    assert chosen == [torch.device("cuda", 0)]

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from camo import CamoError
+from camo.device import choose
 from camo.photos.images import jpeg_roundtrip, read, to_float, to_uint8
 from camo.quality import distortions, models
 from camo.quality.opinions import Opinion, add_arguments, from_arguments
@@ -87,12 +88,13 @@ def main() -> int:
     parser.add_argument("--biqa", default="bundled", help="quality model, as for camo score (default: bundled)")
     parser.add_argument("--groups", default="", metavar="REGEX", help="figures of each group too: what this matches at the start of a name")
     parser.add_argument("--robustness", type=int, default=200, metavar="N", help="look at degraded versions of the first N photos (default: 200)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or mps (default: cuda if there is a GPU, else mps, else cpu)")
     args = parser.parse_args()
     try:
-        scorer = models.load(args.biqa, args.device)
+        device = choose(args.device)
+        scorer = models.load(args.biqa, device)
         opinions = from_arguments(args)
-        everything, scores = agreement(scorer, opinions, args.device)
+        everything, scores = agreement(scorer, opinions, device)
         report = {"biqa": args.biqa, "all": everything}
         groups: dict[str, list[int]] = {}
         for number, opinion in enumerate(opinions):
@@ -100,7 +102,7 @@ def main() -> int:
                 groups.setdefault(start[0], []).append(number)
         wanted = torch.tensor([opinion.score for opinion in opinions])
         report |= {group: figures(scores[members], wanted[members]) for group, members in sorted(groups.items())}
-        report["robustness"] = robustness(scorer, opinions[: args.robustness], args.device)
+        report["robustness"] = robustness(scorer, opinions[: args.robustness], device)
     except (CamoError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What several verbs do with their arguments: types, and checks of ``--device`` and ``--out``."""
+"""What several verbs do with their arguments: types, ``--device``, and checks of ``--out``."""
 
 import argparse
 import os
@@ -8,7 +8,6 @@ from pathlib import Path
 from camo import CamoError
 from camo.filter.look_settings import LookChoice, parse_look
 from camo.photos import MAX_PIXELS
-from camo.photos.files import reason
 
 
 def jpeg_quality(text: str) -> int:
@@ -33,6 +32,11 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=help_text)
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the device, whose name ``camo.device.choose`` takes."""
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or mps (default: cuda if there is a GPU, else mps, else cpu)")
+
+
 def look(text: str) -> LookChoice | None:
     """Parse a look, NAME or NAME:AMOUNT; argparse reports anything else as wrong usage."""
     try:
@@ -47,16 +51,6 @@ def look_or_auto(text: str) -> LookChoice | None:
         return parse_look(text, auto=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def check_device(device: str) -> None:
-    """Raise CamoError for a device that torch does not know or cannot use here, such as cuda without a GPU."""
-    import torch  # here, so that help texts do not wait for it
-
-    try:
-        torch.zeros(1, device=device)
-    except (AssertionError, RuntimeError) as error:  # the one where torch was built without it, the other where it is not there
-        raise CamoError(f"--device {device}: cannot be used: {reason(error):.200}") from error
 
 
 def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None:

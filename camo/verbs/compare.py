@@ -23,6 +23,7 @@ from camo.attacks.one_pass import OnePass
 from camo.attacks.pgd import Pgd
 from camo.attacks.through_jpeg import through_jpeg
 from camo.attacks.universal import Universal, universal
+from camo.device import choose
 from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
 from camo.filter.full_size import FullSize
 from camo.measure.comparison import SCALED, Row, plot, print_row, write_table
@@ -33,7 +34,7 @@ from camo.photos.files import atomic_write, sha256
 from camo.photos.images import Photo, find_photos, read, to_float, to_uint8, write
 from camo.quality import SPEC_HELP, models
 from camo.training.crops import CentreCrops, list_photos
-from camo.verbs.arguments import check_device, jpeg_quality, positive, refuse_existing
+from camo.verbs.arguments import add_device, jpeg_quality, positive, refuse_existing
 
 PER_IMAGE = ("cw", "cw-jnd", "pgd", "adam", "color")
 METHODS = ("filter", *PER_IMAGE, "universal")
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--biqa", default="bundled", metavar="MODEL", help=f"{SPEC_HELP} (default: bundled)")
     parser.add_argument("--dev", type=Path, default=Path("data/sample/dev"), help="photos to train universal on (default: data/sample/dev)")
     parser.add_argument("--batch-size", type=positive, default=4, help="photos of one size that are attacked together (default: 4)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the results that --out holds already")
     defaults, attack = CarliniWagner(), parser.add_argument_group("Carlini-Wagner, as the task's team ran it")
     attack.add_argument(
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_existing(args.out, OUTPUTS, args.overwrite)
     if "universal" in args.methods and not args.dev.exists():
         raise CamoError(f"--dev {args.dev}: no such folder; name photos to train the method universal on, or leave it out with --methods")
-    check_device(args.device)
+    args.device = choose(args.device)
     scorer = models.load(args.biqa, args.device)
     evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device)
     faults: list[str] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from camo import CamoError
+from camo.device import choose
 from camo.filter.look_pixels import LookPixels, dress
 from camo.filter.look_settings import LOOKS
 from camo.filter.looks import Look
@@ -23,7 +24,7 @@ from camo.photos.files import atomic_write
 from camo.photos.images import Photo
 from camo.quality import SPEC_HELP, models
 from camo.training import perceptual
-from camo.verbs.arguments import add_max_pixels, check_device, look, refuse_existing
+from camo.verbs.arguments import add_device, add_max_pixels, look, refuse_existing
 
 OUTPUTS = ("report.html", "summary.json", "images.csv", "table.tex", "contact_sheet.png")
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=GRID, metavar="OP", help=f"only {' and '.join(HEADLINE)} and these operations of the grid")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter that wrote the files; its hash goes into summary.json")
     parser.add_argument("--rows", type=int, default=6, help="photos on the contact sheet and in the gallery, of the first folder (default: 6)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_device(parser)
     add_max_pixels(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the figures that --out holds already")
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         CamoError: a folder, model, device or checkpoint cannot be used, --out holds figures already, or nothing could be measured.
     """
     refuse_existing(args.out, OUTPUTS, args.overwrite)
-    check_device(args.device)
+    args.device = choose(args.device)
     roles = dict.fromkeys(args.biqa or ["bundled"], "target")
     if both := [judge for judge in args.judge if judge in roles]:
         raise CamoError(f"--judge {both[0]}: is a target too; a judge is a model that the filter never saw")

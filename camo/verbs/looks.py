@@ -22,6 +22,7 @@ from camo.photos.files import atomic_write
 from camo.photos.images import read, to_float
 from camo.quality import SPEC_HELP, models
 from camo.quality.models import Frozen
+from camo.verbs.arguments import add_device
 
 PLAIN = "no look"
 SMALLEST = 16  # px, the filter's smallest input
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=512, metavar="PX", help="largest width of a picture on the sheet (default: 512)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter's weights (default: the shipped ones)")
     parser.add_argument("--biqa", default="bundled", metavar="MODEL", help=f"quality model: {SPEC_HELP} (default: bundled)")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda or mps (default: cuda if there is a GPU, else mps, else cpu)")
+    add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the sheet if it exists")
     parser.epilog = f"Each picture is camouflaged. Captions give the scores of the look alone and of the picture, both after {HEADLINE[0]}."
 

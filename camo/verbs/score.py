@@ -12,10 +12,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from camo import CamoError
+from camo.device import choose
 from camo.measure.scores import STDOUT, Table, csv_sink, json_sink, score_file
 from camo.photos.images import find_photos
 from camo.quality import SPEC_HELP, koncept512, models
-from camo.verbs.arguments import add_max_pixels, check_device, jpeg_quality
+from camo.verbs.arguments import add_device, add_max_pixels, jpeg_quality
 
 SELF_CHECK_TOLERANCE = 0.1  # points; the published scores have five decimals, decoders of JPEG differ a little
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the --json and --csv files if they exist")
     parser.add_argument("--self-check", action="store_true", help="compare KonCept512 with its four published scores")
     parser.add_argument("--koniq", type=Path, metavar="DIR", help="folder with KonIQ-10k's 512x384 images, for --self-check")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_device(parser)
     add_max_pixels(parser)
     parser.epilog = "FILE may be - for the standard output; the table then goes to the standard error."
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CamoError: no photo is named, a path, model or device is not there, or a file to write exists or cannot be written.
     """
-    check_device(args.device)
+    args.device = choose(args.device)
     if args.self_check:
         return self_check(args)
     if not args.paths:
