@@ -2,6 +2,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
@@ -73,6 +74,11 @@ def test_koncept512_reproduces_the_official_class(koncept512_file):
         assert features[:8].tolist() == pytest.approx(expected["features_first8"], abs=1e-4)
         assert features.std().item() == pytest.approx(expected["features_std"], abs=1e-4)
         assert scorer(image).item() == pytest.approx(expected["score"], abs=1e-4)
+
+
+def test_koncept512_keeps_no_map_of_a_batch_normalisation(koncept512_file):
+    scorer = models.load(f"koncept512:{koncept512_file}")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in scorer.modules())
 
 
 def test_koncept512_sees_only_the_centre(koncept512_file):
@@ -332,6 +338,22 @@ def test_pyiqa_unknown_name_and_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(CamoError, match=r"pyiqa:mean: needs the package pyiqa"):
         models.load("pyiqa:mean")
+
+
+class LeftHalf(torch.nn.Module):
+    """A scorer of the left half, which says so."""
+
+    SYMMETRIC: Final = False
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 100 * image[:, :, :, : image.shape[3] // 2].mean((1, 2, 3))
+
+
+def test_a_model_that_looks_at_one_side_says_so(quality_file, koncept512_file, tmp_path):
+    torch.jit.script(LeftHalf()).save(tmp_path / "left.ts")
+    assert models.load(str(quality_file)).symmetric
+    assert not models.load(f"koncept512:{koncept512_file}").symmetric
+    assert not models.load(str(tmp_path / "left.ts")).symmetric
 
 
 def test_every_model_says_what_it_looks_at(quality_file, koncept512_file):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from camo import CamoError
 from camo.photos.files import reason
+from camo.quality.efficientnet import fold_batch_norm
 from camo.weights import USER_CHECKPOINTS, require_finite
 
 WEIGHTS = USER_CHECKPOINTS / "KonCept512.pth"
@@ -44,6 +45,7 @@ class KonCept512(nn.Module):
     """
 
     WINDOW = (384, 512)  # height and width
+    SYMMETRIC = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class KonCept512(nn.Module):
 
 
 def load_koncept512(path: Path = WEIGHTS) -> KonCept512:
-    """The model with the weights of a file, in channels-last layout.
+    """The model with the weights of a file, in eval mode and channels-last layout, batch normalisations folded into the convolutions before them.
 
     Raises CamoError for a missing or damaged file, other keys or weights that are not finite.
     """
@@ -86,4 +88,6 @@ def load_koncept512(path: Path = WEIGHTS) -> KonCept512:
     except Exception as error:  # torch.load names no closed set of errors for damaged files
         raise CamoError(f"{path}: not a KonCept512 state dict ({reason(error):.200})") from error
     require_finite(path, model.state_dict())
+    model.eval()
+    fold_batch_norm(model.base)  # each would keep another map for the way back
     return model.to(memory_format=torch.channels_last)

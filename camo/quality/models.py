@@ -28,11 +28,14 @@ class Frozen(nn.Module):
     Attributes:
         looks_at: what of a photo the model sees, in words.
         window: height and width below which it pads an image with black.
+        symmetric: whether the left and the right half of an image count alike. A model of which this is not true says so in an attribute
+            ``SYMMETRIC``; training then shows it no mirrored photos.
     """
 
     def __init__(self, model: nn.Module, looks_at: str, window: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
         self.model, self.looks_at, self.window = model, looks_at, window
+        self.symmetric = bool(getattr(model, "SYMMETRIC", True))
         for parameter in model.parameters():  # a ScriptModule has no requires_grad_ of its own
             parameter.requires_grad_(False)
         self.train(False)
