@@ -136,6 +136,15 @@ def test_losses_are_zero_where_nothing_is_to_be_gained():
     assert terms["rank"].item() == pytest.approx(training.RANK * 5)
 
 
+@pytest.mark.parametrize("scores", [[20.0, 50, 80], [50.0, 50, 50]])
+def test_a_batch_of_equal_opinions_leaves_the_gradient_finite(scores):
+    scores = torch.tensor(scores, requires_grad=True)
+    for wanted in (torch.full((3,), 60.0), torch.tensor([10.0, 20, 90])):
+        terms = training.disagreement(scores, wanted)
+        (gradient,) = torch.autograd.grad(sum(terms.values()), scores)
+        assert gradient.isfinite().all()
+
+
 def test_gradients_in_mixed_precision_are_those_of_float32():
     """Over the layers that autocast moves to bf16 and those that stay."""
     torch.manual_seed(0)

@@ -157,18 +157,19 @@ def spare_slow_kernels(model: nn.Module) -> None:
             in_float32(module)
 
 
+def disagreement(scores: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+    """How far scores are from what they should be: terms that add up. Shape: two (B,), B > 1."""
+    correlation = F.cosine_similarity(scores - scores.mean(), wanted - wanted.mean(), dim=0, eps=1e-3)  # 0 where all are equal
+    return {"error": F.smooth_l1_loss(scores, wanted, beta=5.0), "correlation": CORRELATION * (1 - correlation)}
+
+
 def losses(scores: Tensor, wanted: Tensor, degraded: Tensor, margins: Tensor) -> dict[str, Tensor]:
     """Terms that add up to the loss.
 
     Shape: scores and wanted (B,), B > 1; degraded and margins (N,): scores of degraded versions of the first N photos, and how far below theirs they
     must be.
     """
-    correlation = torch.corrcoef(torch.stack([scores, wanted]))[0, 1]
-    return {
-        "error": F.smooth_l1_loss(scores, wanted, beta=5.0),
-        "correlation": CORRELATION * (1 - correlation.nan_to_num()),
-        "rank": RANK * F.relu(degraded - scores[: len(degraded)] + margins).mean(),
-    }
+    return disagreement(scores, wanted) | {"rank": RANK * F.relu(degraded - scores[: len(degraded)] + margins).mean()}
 
 
 def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out: Path, resume: bool = False) -> dict[str, float]:
@@ -181,10 +182,7 @@ def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out:
     model = EfficientNetQuality(settings.backbone)
     load_imagenet(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rates = [settings.rate, 3 * settings.rate]  # backbone, head
-    groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=settings.steps, pct_start=0.1, cycle_momentum=False)
+    optimizer, schedule = optimisation(model, settings.rate, settings.steps)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
     if device.type == "cpu":
         spare_slow_kernels(model)  # not in the average, which would go on calling the copied model's layers
@@ -218,6 +216,14 @@ def train(opinions: list[Opinion], held: list[Opinion], settings: Settings, out:
             save_run(out / "last.pt", parts, settings, step, best)
     writer.close()
     return best
+
+
+def optimisation(model: EfficientNetQuality, rate: float, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW and its one-cycle schedule; the head learns three times as fast as the backbone."""
+    rates = [rate, 3 * rate]
+    groups = [{"params": model.backbone.parameters(), "lr": rates[0]}, {"params": model.head.parameters(), "lr": rates[1]}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1, cycle_momentum=False)
 
 
 def batches(opinions: list[Opinion], settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor]]:
