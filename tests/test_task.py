@@ -209,6 +209,19 @@ def test_a_fault_in_one_set_leaves_the_other(inputs: Inputs, capsys):
     assert error_lines(capsys) == [f"error: {inputs.metadata}: columns image_name and set expected, found ['image_name']"]
 
 
+def test_the_development_set_at_its_full_size(inputs: Inputs, tmp_path: Path, capsys):
+    large = tmp_path / "koniq10k_1024x768.zip"
+    write_zip(large, [(f"1024x768/{name}", photo(i, (1024, 768) if i else (512, 384))) for i, name in enumerate(DEV)])
+    assert inputs.prepare_dev("--koniq-large", large) == 1
+    assert error_lines(capsys) == [f"error: {inputs.out / 'dev_large' / DEV[0]} is missing: 512x384 pixels instead of 1024x768"]
+    write_zip(large, [(f"1024x768/{name}", photo(i, (1024, 768))) for i, name in enumerate(DEV)])
+    assert inputs.prepare_dev("--koniq-large", large) == 0
+    assert files_under(inputs.out) == sorted([f"{folder}/{name}" for folder in ("dev", "dev_large") for name in DEV])
+    assert (inputs.out / "dev_large" / DEV[0]).read_bytes() == photo(0, (1024, 768))
+    large.unlink()
+    assert inputs.prepare_dev("--koniq-large", large) == 0  # nothing is missing
+
+
 def test_command_line(inputs: Inputs):
     command = [sys.executable, "-m", "camo", "prepare", "--koniq", inputs.koniq, "--koniq-metadata", inputs.metadata, "--out", inputs.out]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -604,6 +617,7 @@ def test_a_manual_image_that_is_no_test_image(inputs: Inputs, capsys):
         ([], "nothing to prepare without --koniq-metadata or --labels"),
         (["--download"], "nothing to prepare without --koniq-metadata or --labels"),
         (["--koniq", "x.zip"], "--koniq needs --koniq-metadata"),
+        (["--koniq-large", "x.zip"], "--koniq-large needs --koniq-metadata"),
         (["--places", "x.tar", "--download"], "--places needs --labels"),
         (["--koniq-metadata", "absent.csv"], "absent.csv: no such file"),
         (["--labels", "absent"], f"{Path('absent/MEPP20test.csv')}: no such file"),

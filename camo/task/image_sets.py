@@ -3,6 +3,7 @@
 Built from the two official archives, which are read in place and never unpacked:
 
 - ``OUT/dev/NAME.jpg``: the development set, KonIQ-10k photos of 512x384, each byte as in the archive;
+- ``OUT/dev_large/NAME.jpg``: the same photos at KonIQ-10k's own 1024x768, from a third archive; not part of the task, but good to train on;
 - ``OUT/test/STEM.png``: the test set, the centre 512x384 of Places365 photos, RGB, cut as the task's own script cuts them;
 - ``OUT/test_manual.txt``: stems of the test images meant for changes by hand, one per line.
 
@@ -15,6 +16,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +26,7 @@ from camo.photos.files import atomic_write
 from camo.task.archives import Member, tar_members, zip_members
 from camo.task.download import fetch
 from camo.task.lists import checked_names, opened_list, read_list
-from camo.task.pictures import checked_jpeg, cropped_png, is_whole
+from camo.task.pictures import LARGE, SIZE, checked_jpeg, cropped_png, is_whole
 
 KONIQ_URL = "http://datasets.vqa.mmsp-kn.de/archives/koniq10k_512x384.zip"
 PLACES_URL = "http://data.csail.mit.edu/places/places365/val_large.tar"
@@ -40,10 +42,13 @@ class ImageSet:
     url: str  # the archive's official address
     members: Callable[[Path, Container[str]], Iterator[Member]]  # (archive, wanted names) -> those of them that it holds
     convert: Callable[[bytes], bytes]  # the archive's photo -> the file's bytes; CamoError where the photo cannot be used
+    size: tuple[int, int] = SIZE  # (width, height) of every image
 
 
-def prepare_koniq(metadata: Path, archive: Path | None, out: Path, download: bool = False) -> list[str]:
-    """Build the development set in ``out/dev``: the photos of ``metadata`` whose column ``set`` says validation; return ``build``'s faults.
+def prepare_koniq(metadata: Path, archive: Path | None, out: Path, download: bool = False, size: tuple[int, int] = SIZE) -> list[str]:
+    """Build the development set: the photos of ``metadata`` whose column ``set`` says validation; return ``build``'s faults.
+
+    It goes to ``out/dev``, or to ``out/dev_large`` where ``size`` is ``LARGE``.
 
     Raises:
         CamoError: ``metadata`` cannot be read, lacks a column, or holds a name that is not plain.
@@ -53,12 +58,14 @@ def prepare_koniq(metadata: Path, archive: Path | None, out: Path, download: boo
         if not {"image_name", "set"} <= set(table.fieldnames or ()):
             raise CamoError(f"{metadata}: columns image_name and set expected, found {reprlib.repr(table.fieldnames)}")
         names = checked_names(metadata, (str(row["image_name"]) for row in table if row["set"] == "validation"), DEV_IMAGES)
+    pixels, folder = f"{size[0]}x{size[1]}", out / ("dev_large" if size == LARGE else "dev")
     images = ImageSet(
-        targets={f"512x384/{name}": out / "dev" / name for name in names},
-        archive=archive or out / "archives" / "koniq10k_512x384.zip",
-        url=KONIQ_URL,
+        targets={f"{pixels}/{name}": folder / name for name in names},
+        archive=archive or out / "archives" / f"koniq10k_{pixels}.zip",
+        url=KONIQ_URL.replace("512x384", pixels),
         members=zip_members,
-        convert=checked_jpeg,
+        convert=partial(checked_jpeg, size=size),
+        size=size,
     )
     return build(images, download)
 
@@ -93,7 +100,7 @@ def build(images: ImageSet, download: bool = False) -> list[str]:
     stopped = []
     with tqdm(total=len(images.targets), desc=images.archive.name, unit="image", disable=None) as bar:
         for name, target in images.targets.items():
-            if is_whole(target):
+            if is_whole(target, images.size):
                 bar.update()
             else:
                 missing[name] = f"not found in {images.archive}"

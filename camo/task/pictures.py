@@ -1,4 +1,4 @@
-"""What an image of the task's sets is: 512x384 pixels; how it is checked, and how it is cut from a larger photo."""
+"""What an image of the task's sets is: 512x384 pixels, or twice that to train on; how it is checked, and how it is cut from a larger photo."""
 
 import io
 import warnings
@@ -12,11 +12,12 @@ from camo import CamoError
 from camo.photos.files import reason
 
 SIZE = (512, 384)  # (width, height) in pixels of every image of both sets
+LARGE = (1024, 768)  # of KonIQ-10k's originals, from which its 512x384 images were made
 
 
-def checked_jpeg(data: bytes) -> bytes:
-    """Return ``data`` itself, a JPEG of 512x384 that decodes; CamoError otherwise."""
-    _check_image(io.BytesIO(data), "JPEG")
+def checked_jpeg(data: bytes, size: tuple[int, int] = SIZE) -> bytes:
+    """Return ``data`` itself, a JPEG of that size (width, height) that decodes; CamoError otherwise."""
+    _check_image(io.BytesIO(data), "JPEG", size)
     return data
 
 
@@ -36,17 +37,17 @@ def cropped_png(data: bytes) -> bytes:
     return png.getvalue()
 
 
-def _check_image(source: Path | io.BytesIO, kind: str) -> None:
+def _check_image(source: Path | io.BytesIO, kind: str, size: tuple[int, int]) -> None:
     with _opened(source, kind) as image:
-        if image.size != SIZE:
-            raise CamoError(f"{image.width}x{image.height} pixels instead of {SIZE[0]}x{SIZE[1]}")
+        if image.size != size:
+            raise CamoError(f"{image.width}x{image.height} pixels instead of {size[0]}x{size[1]}")
         image.load()
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file, .jpg or .png by its name, is an image of 512x384 that decodes."""
+def is_whole(path: Path, size: tuple[int, int] = SIZE) -> bool:
+    """Whether a file, .jpg or .png by its name, is an image of that size (width, height) that decodes."""
     try:
-        _check_image(path, {".jpg": "JPEG", ".png": "PNG"}[path.suffix])
+        _check_image(path, {".jpg": "JPEG", ".png": "PNG"}[path.suffix], size)
     except CamoError:
         return False
     return True

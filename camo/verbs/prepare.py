@@ -8,13 +8,17 @@ from pathlib import Path
 from camo import CamoError
 from camo.task.image_sets import prepare_koniq, prepare_places
 from camo.task.lists import LISTS_SOURCE
+from camo.task.pictures import LARGE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.epilog = f"Either set can be built alone. --download fetches the two archives; {LISTS_SOURCE}."
+    parser.epilog = f"Either set can be built alone. --download fetches the archives; {LISTS_SOURCE}."
     parser.add_argument("--koniq", type=Path, metavar="ZIP", help="the official archive (default: OUT/archives/koniq10k_512x384.zip)")
     parser.add_argument("--koniq-metadata", type=Path, metavar="CSV", help="koniq10k_distributions_sets.csv or MEPP20dev.csv")
+    parser.add_argument(
+        "--koniq-large", type=Path, metavar="ZIP", help="koniq10k_1024x768.zip: build the same photos at that size too, to train on, in OUT/dev_large"
+    )
     parser.add_argument("--places", type=Path, metavar="TAR", help="the official archive (default: OUT/archives/val_large.tar)")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="folder with MEPP20test.csv and MEPP20test_manual.csv")
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path("data/task"), help="where the sets go (default: %(default)s)")
@@ -29,11 +33,15 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.koniq and not args.koniq_metadata:
         raise CamoError(f"--koniq needs --koniq-metadata; {LISTS_SOURCE}")
+    if args.koniq_large and not args.koniq_metadata:
+        raise CamoError(f"--koniq-large needs --koniq-metadata; {LISTS_SOURCE}")
     if args.places and not args.labels:
         raise CamoError(f"--places needs --labels; {LISTS_SOURCE}")
     jobs = []
     if args.koniq_metadata:
         jobs.append(partial(prepare_koniq, args.koniq_metadata, args.koniq, args.out, args.download))
+    if args.koniq_large:
+        jobs.append(partial(prepare_koniq, args.koniq_metadata, args.koniq_large, args.out, args.download, LARGE))
     if args.labels:
         jobs.append(partial(prepare_places, args.labels, args.places, args.out, args.download))
     if not jobs:
