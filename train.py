@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
@@ -30,6 +30,7 @@ from camo.filter.generator import Filter
 from camo.photos.files import remove_stale
 from camo.photos.images import to_float
 from camo.quality import models
+from camo.quality.efficientnet import BACKBONES, load_quality
 from camo.training import perceptual
 from camo.training.channel import Channel
 from camo.training.config import TrainConfig, add_arguments, from_arguments
@@ -58,21 +59,23 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     scorers = {spec: models.load(spec, device) for spec in config.biqa}
     for spec, scorer in scorers.items():
         models.require_gradient(scorer, spec, device)
-    bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()  # its first stages are the filter's trunk
-    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", min_psnr=config.min_psnr, unrolled=config.unrolled)
+    bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()
+    settings: dict[str, Any] = {"min_psnr": config.min_psnr, "unrolled": config.unrolled, "coordinates": config.coordinates}
+    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", **settings)
     model = model.to(device).to(memory_format=torch.channels_last)
     if config.init:
         initial = load_filter(Path(config.init)).foretelling(None)
-        free = ("gain", "min_psnr", "unrolled")  # no weight's shape depends on them
+        free = ("gain", "min_psnr", "unrolled", "coordinates")  # no weight's shape depends on the first three; new coordinates change nothing yet
         if (found := initial.arguments | {name: model.arguments[name] for name in free if name in model.arguments}) != model.arguments:
             raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
-        model.load_state_dict(initial.state_dict())
-    model.unet.trunk.copy_from(bundled.backbone)  # after --init, whose trunk may be another model's
+        model.load_state_dict(model.state_dict() | initial.state_dict())
+    model.unet.trunk.copy_from(load_trunk(config.trunk) if config.trunk else bundled.backbone)  # after --init, whose trunk may be another model's
     channel = None
     if config.channel == "sharing":
         least = tuple(map(max, *(scorer.window for scorer in scorers.values()), (1, 1)))
         qualities = (config.quality_low, config.quality_high)
-        channel = Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, least=least)
+        flips = 0.5 if all(scorer.symmetric for scorer in scorers.values()) else 0.0
+        channel = Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, flip_rate=flips, least=least)
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
     in_turn = config.models_per_step == "one"
     targets = config.per_model(config.target)
@@ -84,7 +87,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     # In every process, so that all refuse together
     validation = Validation(held_out, scorers, config.per_model(config.threshold), config.batch_size, device)
     size = (config.crop_height, config.crop_width)
-    crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed)
+    crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed, config.enlarged)
 
     # Optimisation
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
@@ -160,6 +163,14 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     if writer:
         writer.close()
         print(json.dumps({"best": str(out / "best.safetensors"), "merit": best}))
+
+
+def load_trunk(file: str) -> nn.Module:
+    """The backbone of a quality model, whose first stages become the filter's trunk. Raises CamoError for a bad file or another network."""
+    model = load_quality(Path(file))
+    if model.name != BACKBONES[0]:
+        raise CamoError(f"--trunk {file}: a model on {model.name}; the filter's trunk is {BACKBONES[0]}")
+    return model.backbone
 
 
 def log(writer: SummaryWriter, step: int, loss: Tensor, terms: dict[str, Tensor], rate: float) -> None:

@@ -68,6 +68,8 @@ def damaged(path, kind):
         save(tensors, arguments | {"width": 16})
     elif kind == "unknown argument":
         save(tensors, arguments | {"colour": 1})
+    elif kind == "coordinates":
+        save(tensors, arguments | {"coordinates": 1})
     elif kind == "missing argument":
         del arguments["chroma"]
         save(tensors, arguments)
@@ -87,6 +89,7 @@ def damaged(path, kind):
         *(("truncated", "not a safetensors file"), ("empty", "not a safetensors file"), ("pickle", "not a safetensors file")),
         *(("no header", "no hash"), ("missing key", "Missing key"), ("other shape", "size mismatch"), ("unknown argument", "colour")),
         *(("missing argument", "incomplete"), ("missing setting", "incomplete"), ("other format", "format 3, .*reads format 2: install a newer")),
+        ("coordinates", "coordinates 1: should be true or false"),
         ("nan", r"unet\.out\.bias holds values that are not finite"),
     ],
 )
@@ -113,6 +116,20 @@ def test_the_first_format_is_read_as_it_was(tmp_path, photos):
     save_filter(path, loaded, read_provenance(path))
     assert header(path)["format"] == FORMAT
     assert load_filter(path).arguments == now
+
+
+def test_coordinates_are_stored_and_older_files_have_none(tmp_path, photos):
+    model, path = Filter(width=8, coordinates=True).eval(), tmp_path / "filter.safetensors"
+    torch.nn.init.normal_(model.unet.place[-1].weight)
+    save_filter(path, model, {})
+    loaded = load_filter(path)
+    assert loaded.arguments == model.arguments
+    assert torch.equal(loaded.unet.place[-1].weight, model.unet.place[-1].weight)
+    assert "coordinates" not in header(SHIPPED_FILTER)["arguments"]
+    tensors = {key: value.clone() for key, value in load_file(path).items() if "place" not in key}
+    write(path, tensors, model.arguments, FORMAT)
+    with pytest.raises(CamoError, match=r"Missing key.*place"):
+        load_filter(path)
 
 
 def test_unrolled_steps_are_stored_and_older_files_take_one(tmp_path, photos):

@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from camo import CamoError
-from camo.training.crops import CentreCrops, RandomCrops, hold_out, list_photos
+from camo.photos.images import read
+from camo.training.crops import CentreCrops, RandomCrops, hold_out, list_photos, random_crop
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 
@@ -41,6 +42,18 @@ def test_crops_depend_on_seed_and_index_alone():
         assert torch.equal(loaded, wanted)
     assert not torch.equal(RandomCrops(photos, (96, 128), 20, seed=4)[0], wanted[0])
     assert not torch.equal(crops[0], crops[6])  # the same photos again, other crops
+
+
+def test_photos_of_the_size_of_the_crops_vary_only_where_crops_may_be_enlarged():
+    """As KonIQ-10k's photos of 512x384 do against KonCept512, which looks at just that much."""
+    photo = read(list_photos([SAMPLE / "dev"])[0]).pixels
+    size = tuple(photo.shape[-2:])
+    for enlarged, least, most in ((1.0, 1, 2), (1.25, 20, 20)):
+        crops = [random_crop(photo, size, torch.Generator().manual_seed(seed), enlarged) for seed in range(20)]
+        assert {crop.shape for crop in crops} == {photo.shape}
+        assert least <= len({crop.numpy().tobytes() for crop in crops}) <= most  # the photo and its mirror image
+    strip = random_crop(photo[:, :100], size, torch.Generator().manual_seed(0), 1.25)
+    assert strip.shape == photo.shape
 
 
 def test_every_photo_comes_once_an_epoch(tmp_path):

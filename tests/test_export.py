@@ -45,7 +45,7 @@ SIZES = [
 
 def save_random_filter(path, seed):
     torch.manual_seed(seed)
-    model = Filter(width=8, depth=1, gain=4.0)  # some of its residuals meet the limit, some do not
+    model = Filter(width=8, depth=1, gain=4.0, coordinates=True)  # some of its residuals meet the limit, some do not
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     save_filter(path, model, {"preset": "test"})

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from camo.filter.generator import Filter
+from camo.filter.generator import Filter, places
 from camo.filter.jnd import JustNoticeableDifference
 from camo.filter.settings import CentreSettings, JNDSettings
 from camo.filter.trunk import Bottleneck, Trunk
@@ -131,7 +131,39 @@ def test_an_image_is_filtered_alike_in_any_batch(small_filter, photos):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_scripts(small_filter):
+def with_coordinates(small_filter):
+    """The same filter that knows where it is, and uses it."""
+    model = Filter(width=8, depth=1, coordinates=True).eval()
+    model.load_state_dict(model.state_dict() | small_filter.state_dict())
+    torch.nn.init.normal_(model.unet.place[-1].weight, std=4.0)
+    return model
+
+
+@pytest.mark.parametrize(("side", "length"), [(2, 48), (2, 40), (3, 64), (3, 50)])
+def test_coordinates_go_from_border_to_border_of_the_image_whatever_is_padded(side, length):
+    cells = -(-length // 16)
+    (values,) = places(cells, cells, length / 16, length / 16, torch.device("cpu"))[:, side - 2].select(3 - side + 1, 0)
+    centres = torch.arange(8, 16 * cells, 16) / length * 2 - 1
+    assert torch.allclose(values, centres)
+    assert (values[-1] < 1) == (length % 16 == 0 or length % 16 > 8)
+
+
+def test_with_coordinates_a_side_can_be_left_alone(small_filter):
+    image = torch.rand(1, 3, 70, 250)
+    model = with_coordinates(small_filter)
+    first, last = model.unet.place[0], model.unet.place[-1]
+    for parameter in model.unet.place.parameters():
+        torch.nn.init.zeros_(parameter)
+    first.weight.data[0, 1], last.weight.data[0, 0] = 20.0, -5.0  # across, from the middle on
+    left, right = (model(image) - image).abs().split([125, 125], dim=3)
+    assert left.mean() > 0.01
+    assert right[..., 20:].max() < 1e-3
+    assert (small_filter(image) - image)[..., 125:].abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_scripts(small_filter, coordinates):
+    small_filter = with_coordinates(small_filter) if coordinates else small_filter
     scripted = torch.jit.script(small_filter)
     for size in [(33, 47), (427, 640)]:
         image = torch.rand(1, 3, *size)

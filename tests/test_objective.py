@@ -179,6 +179,7 @@ def test_lpips_with_weights_in_the_cache(tmp_path, monkeypatch, photos):
     terms = perceptual.load("lpips-alex")
     near, far = (terms(photos, (photos + amount).clamp(0, 1))["lpips"] for amount in (0.01, 0.2))
     assert 0 < near < far
+    assert {"pixels", "ms_ssim", "jnd", "seen", "combs", "regularity"} < terms(photos, photos).keys()  # LPIPS removes no visible patterns by itself
     assert not any(parameter.requires_grad for parameter in terms.parameters())
 
 
@@ -204,4 +205,4 @@ def test_psnr_and_ssim_on_known_cases(photos):
 
 def test_the_bundled_model_at_hand_serves_as_backbone():
     bundled = load_bundled()
-    assert perceptual.load("offline", bundled).backbone is bundled
+    assert perceptual.load("offline", bundled).deep.backbone is bundled

@@ -83,7 +83,7 @@ def sequence(tmp_path_factory):
     """The parts of a random filter, run one after the other, and the filter."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
-    model = Filter(width=8, depth=1, gain=4.0)
+    model = Filter(width=8, depth=1, gain=4.0, coordinates=True)  # all that a filter can have
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     save_filter(folder / "random.safetensors", model, {})

@@ -18,10 +18,14 @@ import train
 from camo import CamoError
 from camo.filter.checkpoint import load_filter, read_provenance
 from camo.filter.generator import Filter, UNet
+from camo.filter.trunk import Trunk
+from camo.quality.efficientnet import load_quality, save_quality
+from camo.quality.models import load_bundled
 from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
 from camo.training.crops import crops_of_process
 from camo.training.precision import autocast_unet
 from camo.training.state import load_state
+from camo.weights import CHECKPOINTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -133,7 +137,7 @@ def test_training_lowers_the_objective(folder, tmp_path, monkeypatch):
 class Fake(torch.nn.Module):
     """A scorer that gives the mean of the photo, whatever it is, ``score`` points."""
 
-    window = (1, 1)
+    window, symmetric = (1, 1), True
 
     def __init__(self, score, slope=1.0):
         super().__init__()
@@ -315,8 +319,8 @@ def parse(*words):
 
 def test_presets_and_flags(folder):
     for preset, settings in PRESETS.items():
-        config = from_arguments(parse("--preset", preset, "--data", str(folder), "--steps", "9"))
-        assert config.steps == 9
+        config = from_arguments(parse("--preset", preset, "--data", str(folder), "--steps", "8"))
+        assert config.steps == 8
         for name, value in settings.items():
             assert name in {"data", "steps"} or getattr(config, name) == value
 
@@ -336,6 +340,7 @@ def test_presets_and_flags(folder):
         (["--slack", "0"], "--slack 0.0"),
         (["--slack", "nan"], "--slack nan"),
         (["--gain", "-1"], "--gain -1.0"),
+        (["--enlarged", "0.5"], "--enlarged 0.5: should be within 1..4"),
         (["--turned", "1.1"], "--turned 1.1: should be within 0..1"),
         (["--real-jpeg", "nan"], "--real-jpeg nan: should be within 0..1"),
         (["--workers", "-1"], "--workers -1: should be 0 or more"),
@@ -390,6 +395,55 @@ def test_a_run_starts_from_the_weights_given(folder, tmp_path):
     assert load_filter(tmp_path / "third" / "best.safetensors").arguments | {"gain": 6.0} == Filter(width=8, unrolled=2).arguments
     with pytest.raises(CamoError, match=r"--init .*: a filter of .*, not"):
         train.train(tiny(folder, init=given, depth=2), tmp_path / "fourth", cpu=True)
+
+
+def test_a_filter_without_coordinates_is_trained_on_with_them(folder, tmp_path):
+    train.train(tiny(folder), tmp_path / "first", cpu=True)
+    given = str(tmp_path / "first" / "best.safetensors")
+    train.train(tiny(folder, init=given, coordinates=True, rate=1e-12, steps=1), tmp_path / "second", cpu=True)
+    first, second = (load_filter(tmp_path / name / "best.safetensors") for name in ("first", "second"))
+    assert second.arguments == first.arguments | {"coordinates": True}
+    image = torch.rand(1, 3, 64, 96)
+    assert torch.allclose(first(image), second(image), atol=1e-4)  # they begin at zero
+    with pytest.raises(CamoError, match=r"--init .*: a filter of .*'coordinates': True.*, not"):
+        train.train(tiny(folder, init=str(tmp_path / "second" / "best.safetensors")), tmp_path / "third", cpu=True)
+
+
+def test_the_trunk_of_a_student_is_stored_with_the_filter(folder, tmp_path):
+    student = load_bundled()
+    with torch.no_grad():
+        for parameter in student.backbone.parameters():
+            parameter.mul_(1.01)
+    save_quality(tmp_path / "student.safetensors", student, {})
+    train.train(tiny(folder, trunk=str(tmp_path / "student.safetensors"), steps=1), tmp_path / "run", cpu=True)
+    trunk = Trunk()
+    trunk.copy_from(load_quality(tmp_path / "student.safetensors").backbone)
+    (tmp_path / "student.safetensors").unlink()
+    stored = load_filter(tmp_path / "run" / "best.safetensors").unet.trunk.state_dict()
+    assert all(torch.equal(stored[key], value) for key, value in trunk.state_dict().items())
+    trunk.copy_from(load_bundled().backbone)
+    assert not any(torch.equal(stored[key], value) for key, value in trunk.state_dict().items())
+
+
+@pytest.mark.parametrize(("file", "message"), [("absent.safetensors", "no such file"), (str(CHECKPOINTS / "judge.safetensors"), "lite2")])
+def test_a_file_that_is_no_trunk_is_refused(folder, tmp_path, file, message):
+    with pytest.raises(CamoError, match=message):
+        train.train(tiny(folder, trunk=file), tmp_path, cpu=True)
+
+
+@pytest.mark.parametrize(("symmetric", "rate"), [((True, True), 0.5), ((False,), 0.0), ((True, False), 0.0)])
+def test_nothing_is_mirrored_before_a_model_that_looks_at_one_side(folder, tmp_path, monkeypatch, symmetric, rate):
+    rates, channel = [], train.Channel
+    monkeypatch.setattr(train, "Channel", lambda *words, **settings: rates.append(settings["flip_rate"]) or channel(*words, **settings))
+
+    def load(spec, device):
+        fake = Fake(60.0)
+        fake.symmetric = symmetric[int(spec)]
+        return fake
+
+    monkeypatch.setattr(train.models, "load", load)
+    train.train(tiny(folder, biqa=tuple(map(str, range(len(symmetric)))), steps=1), tmp_path, cpu=True)
+    assert rates == [rate]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -78,6 +78,16 @@ def power_of(residual: Tensor) -> Tensor:
     return residual.float().square().mean(dim=1, keepdim=True)
 
 
+def places(rows: int, columns: int, height: float, width: float, device: torch.device) -> Tensor:
+    """Where the cells of a map are in an image of ``height`` x ``width`` cells: down and across, -1..1 from border to border.
+
+    Cells beyond the image, where it was padded, are above 1. Shape: -> (1, 2, rows, columns) float.
+    """
+    down = (2 * torch.arange(rows, device=device) + 1) / height - 1
+    across = (2 * torch.arange(columns, device=device) + 1) / width - 1
+    return torch.stack([down[:, None].expand(rows, columns), across.expand(rows, columns)])[None]
+
+
 class UNet(nn.Module):
     """A U-Net at strides 4, 8 and 16 that steers the slope of a frozen trunk.
 
@@ -86,18 +96,27 @@ class UNet(nn.Module):
     residual of them. So all that must be learned is what happens above the trunk, and what several steps and the channel would change.
     A U-Net that has to find the pixels by itself shows 7 dB more for the same protection (``docs/experiments.md``).
 
+    With ``coordinates`` a small network of the place in the image alone (coordinate channels as in CoordConv, Liu et al. 2018) scales the residual by
+    0 to 2, for a quality model that does not look everywhere alike. It starts as 1 everywhere, so that a filter without it can be trained on.
+
     Shape: (B, 3, H, W) float in [-1, 1], any size -> (B, 3, H, W) in [-1, 1], and the ``map_statistics`` of the trunk's three maps, (B, 352).
     """
 
     STRIDE: Final = 16
+    coordinates: Final[bool]
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, coordinates: bool = False) -> None:
         super().__init__()
         widths = [width, width * 3 // 2, width * 2]
         maps = list(zip(Trunk.CHANNELS, widths, strict=True))
         self.trunk = Trunk()
         self.pixels = nn.Conv2d(48, width, 3, padding=1)
         self.enter4, self.enter8, self.enter16 = (nn.Sequential(PixelNorm(channels), nn.Conv2d(channels, wide, 1)) for channels, wide in maps)
+        self.coordinates = coordinates
+        if coordinates:
+            self.place = nn.Sequential(nn.Conv2d(2, 64, 1), nn.SiLU(), nn.Conv2d(64, 1, 1))
+            for parameter in self.place[-1].parameters():
+                nn.init.zeros_(parameter)
         self.stage16 = nn.Sequential(Context(widths[2]), *stage(widths[2], 2 * depth))
         self.up8 = nn.ConvTranspose2d(widths[2], widths[1], 2, stride=2)
         self.stage8 = stage(widths[1], depth)
@@ -127,7 +146,10 @@ class UNet(nn.Module):
         slope = slope * (slope.float().square().mean(dim=(1, 2, 3), keepdim=True) + 1e-12).rsqrt()  # only its direction matters
         slopes = F.pixel_unshuffle(slope, 4)
         fine = self.last4(fine + self.slope(slopes))
-        return torch.tanh(F.pixel_shuffle(self.out(fine) + self.follow(slopes), 4))[..., :height, :width], statistics
+        residual = self.out(fine) + self.follow(slopes)
+        if self.coordinates:
+            residual = residual * (2 * torch.sigmoid(self.place(places(4 * rows, 4 * columns, height / 4, width / 4, x.device))))
+        return torch.tanh(F.pixel_shuffle(residual, 4))[..., :height, :width], statistics
 
 
 class Filter(nn.Module):
@@ -154,6 +176,8 @@ class Filter(nn.Module):
         centre: settings of the second pass over large photos. This module makes the first pass only; ``TwoPass`` and ``FullSize`` make both.
         unrolled: steps that the U-Net takes, each on the working copy that the steps before have changed, and each with its share of the gain.
         foretold: whether each photo's residual is scaled, before it is limited, by the strength that the photo needs (``NeededStrength``).
+        coordinates: whether the U-Net scales its residual by the place in the picture: in the first pass the whole photo, in the second the window,
+            which is the whole picture to a quality model that crops the centre.
 
     Raises ValueError for an argument that is not a positive, finite number, or not a whole one where it is an int.
     """
@@ -175,13 +199,14 @@ class Filter(nn.Module):
         centre: CentreSettings = CentreSettings(),  # noqa: B008
         unrolled: int = 1,
         foretold: bool = False,
+        coordinates: bool = False,
     ) -> None:
         super().__init__()
         for name, whole_number in (("width", width), ("depth", depth), ("working_area", working_area), ("unrolled", unrolled)):
             require_positive(name, whole_number, whole=True)
         for name, number in (("gain", gain), ("chroma", chroma), ("min_psnr", min_psnr)):
             require_positive(name, number)
-        for name, choice in (("shaped", shaped), ("foretold", foretold)):
+        for name, choice in (("shaped", shaped), ("foretold", foretold), ("coordinates", coordinates)):
             if not isinstance(choice, bool):
                 raise ValueError(f"{name} {choice!r}: should be true or false")
         sizes = {"width": width, "depth": depth, "gain": gain, "shaped": shaped, "working_area": working_area}
@@ -189,9 +214,10 @@ class Filter(nn.Module):
         self.arguments: dict[str, Any] = {**sizes, "chroma": chroma, "min_psnr": min_psnr, "jnd": asdict(jnd), "centre": asdict(centre)}
         # Stated only where they are there, so that filters without them keep their hash
         self.arguments |= ({"unrolled": unrolled} if unrolled > 1 else {}) | ({"foretold": True} if foretold else {})
+        self.arguments |= {"coordinates": True} if coordinates else {}
         self.gain, self.shaped, self.working_area, self.centre, self.unrolled = gain, shaped, working_area, centre, unrolled
         self.loudest = 10 ** (-min_psnr / 20)  # root mean square of the residual
-        self.unet = UNet(width, depth)
+        self.unet = UNet(width, depth, coordinates)
         self.needed = NeededStrength() if foretold else None
         self.jnd = JustNoticeableDifference(jnd)
         colours = torch.tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]) * torch.tensor([1.0, chroma, chroma])

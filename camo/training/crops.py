@@ -36,7 +36,8 @@ def hold_out(photos: list[Path], every: int) -> tuple[list[Path], list[Path]]:
 
 
 class RandomCrops(Dataset[Tensor]):
-    """``length`` random crops: a window of the wanted shape, anywhere, of any size that need not be enlarged; half are mirrored; colours vary.
+    """``length`` random crops: a window of the wanted shape, anywhere, between the largest that fits and one that is to be enlarged ``enlarged``
+    times; half are mirrored; colours vary.
 
     Items: (3, height, width) uint8 RGB. A photo that cannot be read is named in a warning and the next one is taken.
 
@@ -45,12 +46,13 @@ class RandomCrops(Dataset[Tensor]):
         size: (height, width) of the crops.
         length: number of items.
         seed: item i depends on it and i alone.
+        enlarged: how far crops of photos that are large enough are enlarged at most. With 1, a photo of the crops' size has one crop only.
     """
 
-    def __init__(self, photos: list[Path], size: tuple[int, int], length: int, seed: int) -> None:
+    def __init__(self, photos: list[Path], size: tuple[int, int], length: int, seed: int, enlarged: float = 1.0) -> None:
         if not photos:
             raise CamoError("no photos to train on")
-        self.photos, self.size, self.length, self.seed = photos, size, length, seed
+        self.photos, self.size, self.length, self.seed, self.enlarged = photos, size, length, seed, enlarged
 
     def __len__(self) -> int:
         return self.length
@@ -66,7 +68,7 @@ class RandomCrops(Dataset[Tensor]):
             except CamoError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
             else:
-                return vary_colour(random_crop(pixels, self.size, rng), rng)
+                return vary_colour(random_crop(pixels, self.size, rng, self.enlarged), rng)
         raise CamoError(f"none of the {len(self.photos)} photos can be read")
 
 
@@ -87,14 +89,16 @@ class CentreCrops(Dataset[Tensor]):
         return transforms.center_crop(transforms.resize(pixels, covering, v2.InterpolationMode.BICUBIC, antialias=True), list(self.size))
 
 
-def random_crop(pixels: Tensor, size: tuple[int, int], rng: Generator) -> Tensor:
-    """A window of the shape of ``size``, from that size to the largest that fits, anywhere, scaled to ``size`` and mirrored half of the time.
+def random_crop(pixels: Tensor, size: tuple[int, int], rng: Generator, enlarged: float = 1.0) -> Tensor:
+    """A window of the shape of ``size``, from 1 / ``enlarged`` of that size (or of the largest that fits, if smaller) to the largest that fits,
+    anywhere, scaled to ``size`` and mirrored half of the time.
 
     Shape: (3, H, W) uint8 -> (3, *size) uint8.
     """
     largest = min(side / wanted for side, wanted in zip(pixels.shape[-2:], size, strict=True))
     chance = torch.rand(4, generator=rng).tolist()
-    factor = min(1.0, largest) + (largest - min(1.0, largest)) * chance[0]
+    smallest = min(1.0, largest) / enlarged
+    factor = smallest + (largest - smallest) * chance[0]
     height, width = round(size[0] * factor), round(size[1] * factor)
     top, left = round(chance[1] * (pixels.shape[1] - height)), round(chance[2] * (pixels.shape[2] - width))
     crop = transforms.resized_crop(pixels, top, left, height, width, list(size), v2.InterpolationMode.BICUBIC, antialias=True)

@@ -1,4 +1,4 @@
-"""Perceptual terms of the objective: how visible the change is. LPIPS, or a set of terms that needs no download."""
+"""Perceptual terms of the objective: how visible the change is. One of them compares deep features: of the bundled model, or as LPIPS does."""
 
 import warnings
 from pathlib import Path
@@ -28,12 +28,14 @@ def pixel_error(original: Tensor, filtered: Tensor) -> Tensor:
 
 
 class Lpips(nn.Module):
-    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``, and the error of the pixels.
+    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), package ``lpips``.
 
     Its trunk's ImageNet weights come from the torch hub cache or are fetched there. Raises CamoError where neither works.
     """
 
-    WEIGHT = 10.0  # LPIPS distances of changes this small are far below 1; not yet tuned on real trunk weights
+    # Reasoned, not tuned, for lack of the trunks' weights: distances of changes this small are some hundredths, and the term should be some tenths,
+    # as the one that it replaces.
+    WEIGHT = 10.0
 
     def __init__(self, net: str) -> None:
         super().__init__()
@@ -50,8 +52,8 @@ class Lpips(nn.Module):
             ) from error
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"pixels", "lpips"}: scalars, weighted."""
-        return {"pixels": pixel_error(original, filtered), "lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"lpips": weighted scalar}."""
+        return {"lpips": self.WEIGHT * self.network(original, filtered, normalize=True).mean()}
 
 
 def lpips_at_hand(net: str) -> bool:
@@ -62,32 +64,56 @@ def lpips_at_hand(net: str) -> bool:
     return (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.IMAGENET1K_V1.url).name).is_file()
 
 
-class Offline(nn.Module):
-    """Error of the pixels, multi-scale SSIM, deep features of the bundled backbone, the residual in JND units, and how much of it exceeds one JND
-    after the blur of the eye. Nothing needs to be downloaded.
+class EarlyFeatures(nn.Module):
+    """Distance of early features of the bundled backbone (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS.
+
+    Later ones are what the filter has to change when the bundled model is its target. Nothing needs to be downloaded.
+    """
+
+    WEIGHT = 10.0
+
+    def __init__(self, bundled: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone: Any = (bundled or load_bundled()).requires_grad_(False).eval()
+
+    def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+        """Shape: two (B, 3, H, W) float RGB in [0, 1] -> {"features": weighted scalar}."""
+        with torch.no_grad():
+            wanted = self._early(original)
+        distances = [(a - b).square().sum(1).mean() for a, b in zip(wanted, self._early(filtered), strict=True)]
+        return {"features": self.WEIGHT * torch.stack(distances).mean()}
+
+    def _early(self, image: Tensor) -> list[Tensor]:
+        return [F.normalize(map_.float(), dim=1) for map_ in self.backbone.features(F.avg_pool2d(image, 2))[:2]]
+
+
+class Visibility(nn.Module):
+    """Error of the pixels, multi-scale SSIM, a distance of deep features, the residual in JND units, and how much of it exceeds one JND after the
+    blur of the eye.
 
     With that blur a pattern whose period is two or three pixels costs nothing, while a coarser one, as on a sky, would be visible and does. It is the
     Gaussian for luminance of FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px per degree.
     A residual that varies along a strong edge turns it into a comb, which is seen however much contrast there is across it; so at edges, found by the
     structure tensor (Förstner and Gülch, 1987), the residual's slope along the edge counts.
-    The features are early ones (strides 4 and 8) at half resolution, each cell's vector normalised as in LPIPS; later ones are what the filter has
-    to change when the bundled model is its target.
+
+    Args:
+        deep: (original, filtered) -> named, weighted distances of deep features.
     """
 
-    SSIM_WEIGHT, FEATURE_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 10.0, 0.5, 12.0
+    SSIM_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 0.5, 12.0
     REGULARITY_WEIGHT, COMB_WEIGHT = 12.0, 8.0
     GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
     EDGE, TOOTH = 12.0, 4.0  # of 255: slope at which a ground counts half as an edge; slope of the residual along it that counts 1
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
-    def __init__(self, bundled: nn.Module | None = None) -> None:
+    def __init__(self, deep: nn.Module) -> None:
         super().__init__()
-        self.backbone: Any = (bundled or load_bundled()).requires_grad_(False).eval()
+        self.deep = deep
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """The weighted terms "pixels", "ms_ssim", "features", "jnd", "regularity", "combs" and "seen".
+        """The weighted terms "pixels", "ms_ssim", those of ``deep``, "jnd", "regularity", "combs" and "seen".
 
         Shape: two (B, 3, H, W) float RGB in [0, 1] -> scalars by name.
         """
@@ -96,7 +122,7 @@ class Offline(nn.Module):
         return {
             "pixels": pixel_error(original, filtered),
             "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
-            "features": self.FEATURE_WEIGHT * self._features(original, filtered),
+            **self.deep(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
             "regularity": self.REGULARITY_WEIGHT * self._regularity(original, filtered - original),
             "combs": self.COMB_WEIGHT * self._combs(original, filtered - original),
@@ -142,15 +168,6 @@ class Offline(nn.Module):
             pair = [F.avg_pool2d(image, 2) for image in pair]
         return distance
 
-    def _features(self, original: Tensor, filtered: Tensor) -> Tensor:
-        def early(image: Tensor) -> list[Tensor]:
-            return [F.normalize(map_.float(), dim=1) for map_ in self.backbone.features(F.avg_pool2d(image, 2))[:2]]
-
-        with torch.no_grad():
-            wanted = early(original)
-        distances = [(a - b).square().sum(1).mean() for a, b in zip(wanted, early(filtered), strict=True)]
-        return torch.stack(distances).mean()
-
 
 class NoTerms(nn.Module):
     """No terms: any change within the filter's limit is allowed, as in the published generators that ``--preset facpa`` stands for."""
@@ -185,4 +202,4 @@ def load(choice: str, bundled: nn.Module | None = None) -> nn.Module:
         raise CamoError(f"unknown perceptual terms {choice!r}: choose one of {', '.join(CHOICES)}")
     if choice == "none":
         return NoTerms()
-    return Offline(bundled) if choice == "offline" else Lpips(choice.removeprefix("lpips-"))
+    return Visibility(EarlyFeatures(bundled) if choice == "offline" else Lpips(choice.removeprefix("lpips-")))
