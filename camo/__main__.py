@@ -17,6 +17,7 @@ VERBS = {
     "score": ("camo.verbs.score", "score photos with a quality model, before and after JPEG"),
     "compare": ("camo.verbs.compare", "the filter beside per-image attacks on the same photos"),
     "evaluate": ("camo.verbs.evaluate", "measure camouflaged photos against their originals, through real JPEG"),
+    "distil": ("camo.verbs.distil", "train a quality model to score as another one does: the filter's trunk, or a black box's stand-in"),
     "prepare": ("camo.verbs.prepare", "build the 2020 task's image sets from the official archives"),
     "package": ("camo.verbs.package", "build the archive of a 2020 run from its filtered images, or check one"),
     "export": ("camo.verbs.export", "write TorchScript, torch.export and ONNX files that run without this package"),
