@@ -5,46 +5,7 @@ import torch
 from torch import nn
 
 from camo import CamoError
-from camo.device import LAUNCHER_VARIABLES, choose, device_of
-
-
-@pytest.fixture
-def two_gpus(monkeypatch):
-    """As if this machine had two GPUs."""
-    zeros = torch.zeros
-
-    class OnGpu:
-        def __init__(self, device):
-            self.device = torch.device("cuda", device.index or 0)
-
-        def item(self):
-            return 0.0
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch, "zeros", lambda size, device: OnGpu(device) if device.type == "cuda" else zeros(size, device=device))
-
-
-def launch(monkeypatch, local_rank):
-    for name, value in zip(LAUNCHER_VARIABLES, ("5", "8", str(local_rank), "127.0.0.1", "29500"), strict=True):
-        monkeypatch.setenv(name, value)
-
-
-@pytest.mark.parametrize("name", [None, "cuda"])
-def test_each_process_of_a_group_gets_its_own_gpu(monkeypatch, two_gpus, name):
-    assert choose(name) == torch.device("cuda", 0)
-    chosen = []
-    for local_rank in range(4):
-        launch(monkeypatch, local_rank)
-        chosen.append(choose(name).index)
-    assert chosen == [0, 1, 0, 1]  # more processes than GPUs share them
-
-
-def test_an_index_is_what_it_says_and_a_variable_left_behind_counts_for_nothing(monkeypatch, two_gpus):
-    launch(monkeypatch, 1)
-    assert (choose("cuda:0"), choose("cpu")) == (torch.device("cuda", 0), torch.device("cpu"))
-    monkeypatch.delenv("MASTER_PORT")
-    assert choose("cuda") == torch.device("cuda", 0)
+from camo.device import choose, device_of
 
 
 @pytest.mark.parametrize("name", ["abacus", "", "cuda:99", "hpu", "meta", "xla"])
