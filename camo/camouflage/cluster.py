@@ -29,6 +29,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from camo import CamoError, device
 from camo.camouflage.files import Files
@@ -47,6 +48,7 @@ PHOTOS = 32  # in a part at most; a multiple of the usual batch of 16
 MOST_PIXELS = 64_000_000  # bytes of the photos in a part at most, unless a single one has more
 IN_FLIGHT = 512_000_000  # bytes of parts that wait anywhere, per device; eight of the largest
 THREADS = 4  # that a task reads and writes with, to wait for several files at once
+RETRIES = 5  # of a part whose worker dies: a photo at which a decoder crashes must not keep the run from ending
 COLUMN = "part"
 
 
@@ -304,6 +306,8 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address.startswith("ray://"):
+        raise CamoError(f"--cluster {address}: run the command on a machine of the cluster, and name its head node as HOST:PORT")
     try:
         options: dict[str, Any] = {"include_dashboard": False} if address == "auto" else {}
         ray.init(None if address == "auto" else address, logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -344,11 +348,14 @@ def camouflage(collection: Collection, make: Callable[[torch.device], Pipeline],
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = partial(ray.data.Dataset.map_batches, batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
     steps: ray.data.Dataset = ray.data.from_items([0])
-    steps = rows(steps, _step(lambda _: collection.listing()), num_cpus=0)
-    steps = rows(steps, _step(collection.decode), num_cpus=1)
+    # Done again, the listing would find other photos done, and Ray would take its first rows for those that it has: so it is done here, and once.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    steps = rows(steps, _step(lambda _: collection.listing()), num_cpus=0, max_retries=0, scheduling_strategy=here)
+    steps = rows(steps, _step(collection.decode), num_cpus=1, max_retries=RETRIES)
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count)
-    steps = rows(steps, FilterActor, fn_constructor_args=(make, on), compute=actors, num_cpus=0, num_gpus=1 if on == "cuda" else 0)
-    steps = rows(steps, _step(lambda part: [collection.encode(part)]), num_cpus=1)
+    gpus = 1 if on == "cuda" else 0
+    steps = rows(steps, FilterActor, fn_constructor_args=(make, on), compute=actors, num_cpus=0, num_gpus=gpus, max_task_retries=RETRIES)
+    steps = rows(steps, _step(lambda part: [collection.encode(part)]), num_cpus=1, max_retries=RETRIES)
     try:
         for table in steps.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from _parts(table)

@@ -6,6 +6,7 @@ Both have the same methods. Names are relative to the place, with slashes. Objec
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -78,9 +79,13 @@ class Folder:
         with atomic_write(self.path / name, overwrite=True, parts=self.parts) as part:
             part.write_bytes(content)
 
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return (self.path / name).is_file()
+
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        (self.path / name).unlink(missing_ok=True)
+        """Remove a file. Raises OSError."""
+        (self.path / name).unlink()
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Store:
     """What lies below one prefix of an object store. Objects appear whole or not at all: each is written in one put.
 
     Attributes:
-        uri: as it was given, without a slash at its end and without what stands behind a question mark.
+        uri: the address without settings, a password or a slash at its end.
         filesystem: pyarrow's.
         root: the prefix as ``filesystem`` names it.
     """
@@ -114,7 +119,8 @@ class Store:
         while waiting:
             folder = waiting.pop()
             files, folders = self._listed(folder)
-            waiting += [place for name in sorted(folders, reverse=True) if is_wanted(name) and self.at(place := _below(folder, name)) != str(exclude)]
+            below = [replace(self, root=_below(self.root, _below(folder, name))) for name in sorted(folders, reverse=True) if is_wanted(name)]
+            waiting += [place.root.removeprefix(f"{self.root}/") for place in below if not inside(place, exclude)]
             if found := sorted(name for name in files if has_suffix(name, suffixes)):
                 yield folder, found
 
@@ -165,10 +171,13 @@ class Store:
         except OSError as error:
             raise CamoError(f"{self.at(name)!r}: cannot be written: {reason(error)}") from error
 
+    def has(self, name: str) -> bool:
+        """Whether an object is there. Raises OSError."""
+        return self.filesystem.get_file_info(_below(self.root, name)).type == FileType.File
+
     def remove(self, name: str) -> None:
-        """Remove an object, if it is there."""
-        if self.filesystem.get_file_info(_below(self.root, name)).type == FileType.File:
-            self.filesystem.delete_file(_below(self.root, name))
+        """Remove an object. Raises OSError."""
+        self.filesystem.delete_file(_below(self.root, name))
 
 
 def place(text: str) -> Folder | Store:
@@ -185,14 +194,18 @@ def place(text: str) -> Folder | Store:
         raise CamoError(f"{text!r}: cannot be used: {reason(error)}") from error
     if not root:
         raise CamoError(f"{text!r}: names no bucket")
-    return Store(text.partition("?")[0].rstrip("/"), filesystem, root.rstrip("/"))
+    root = root.rstrip("/")
+    address = re.sub(r"//[^/@]*:[^/@]*@", "//", text.partition("?")[0].rstrip("/"))
+    return Store(f"{scheme}://{root}" if scheme in {"s3", "gs"} else address, filesystem, root)
 
 
 def inside(one: Folder | Store, other: Folder | Store) -> bool:
     """Whether a place is another one or lies in it."""
     if isinstance(one, Folder) and isinstance(other, Folder):
         return Path(os.path.realpath(one.path)).is_relative_to(os.path.realpath(other.path))
-    return f"{one}/".startswith(f"{other}/")
+    if isinstance(one, Store) and isinstance(other, Store):
+        return one.filesystem.equals(other.filesystem) and f"{one.root}/".startswith(f"{other.root}/")
+    return False
 
 
 def _below(folder: str, name: str) -> str:

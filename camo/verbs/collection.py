@@ -96,7 +96,7 @@ class Faults:
         self.out, self.count, self.written = out, 0, time.monotonic()
         self.lines = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
         self.earlier: set[str] = set()
-        self.there = FAULTS in out.names("")
+        self.there = out.has(FAULTS)
         if keep and self.there:
             with out.open(FAULTS) as file:
                 for line in file:
