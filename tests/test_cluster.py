@@ -150,10 +150,11 @@ def test_two_photos_of_one_output_are_told(tmp_path, camouflage):
 
 
 def wait_for(folder, count):
-    """Wait until a folder holds so many photos."""
+    """Wait until a folder holds so many photos; how many it does."""
     limit = time.monotonic() + 300
-    while time.monotonic() < limit and sum(1 for _ in folder.rglob("[0-9]*.jpg")) < count:
+    while (held := sum(1 for _ in folder.rglob("[0-9]*.jpg"))) < count and time.monotonic() < limit:
         time.sleep(0.05)
+    return held
 
 
 @pytest.fixture
@@ -168,8 +169,10 @@ def five_hundred(tmp_path, on_one_machine):
 def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camouflage, nodes, capsys):
     node = nodes.add_node(**NODE)
 
+    held = []
+
     def kill():
-        wait_for(tmp_path / "out", 200)
+        held.append(wait_for(tmp_path / "out", 200))
         nodes.remove_node(node, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
@@ -178,6 +181,7 @@ def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camo
         assert camouflage("in") == 0
     finally:
         killer.join()
+    assert 200 <= held[0] < 500
     assert files(tmp_path / "out") == five_hundred
     assert "500 written, 0 there already, 0 failed; " in capsys.readouterr().out
 
@@ -186,9 +190,10 @@ def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, fi
     command = [sys.executable, ROOT / "infer.py", tmp_path / "in", "--out", tmp_path / "out", "--checkpoint", checkpoint, "--cluster", nodes.address]
     for sent, count, status in ((signal.SIGINT, 100, INTERRUPTED), (signal.SIGKILL, 250, -signal.SIGKILL)):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wait_for(tmp_path / "out", count)
+        held = wait_for(tmp_path / "out", count)
         process.send_signal(sent)
         output, _ = process.communicate(timeout=120)
+        assert held >= count, output
         assert process.returncode == status, output
         assert "Traceback" not in output
         there = files(tmp_path / "out")

@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
+from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from camo import CamoError, device
@@ -310,13 +312,27 @@ def connected(address: str) -> Iterator[None]:
         raise CamoError(f"--cluster {address}: run the command on a machine of the cluster, and name its head node as HOST:PORT")
     try:
         options: dict[str, Any] = {"include_dashboard": False} if address == "auto" else {}
-        ray.init(None if address == "auto" else address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        with _silent():
+            ray.init(None if address == "auto" else address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise CamoError(f"--cluster {address}: no connection: {_one_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep off the terminal what Ray's own processes and libraries print while they start. What goes wrong comes as an exception."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def devices(asked: str | None) -> tuple[str, int]:
@@ -346,6 +362,7 @@ def camouflage(collection: Collection, make: Callable[[torch.device], Pipeline],
     context.print_on_execution_start = False
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=IN_FLIGHT * count)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)  # of max_retries, for which Ray has nothing else yet
     rows = partial(ray.data.Dataset.map_batches, batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
     steps: ray.data.Dataset = ray.data.from_items([0])
     # Done again, the listing would find other photos done, and Ray would take its first rows for those that it has: so it is done here, and once.
