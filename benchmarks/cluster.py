@@ -2,7 +2,7 @@
 
 Each row is one run as a whole process, with the time that Ray takes to start. The seconds of CPU are those of all its processes, read until the last
 one ends; where other programs keep the cores busy, they say more than the clock. The memory is the sum of the proportional set sizes (PSS), in which
-pages that several processes share, such as Ray's object store, count once. It is read every two seconds.
+pages that several processes share, such as Ray's object store, count once. It is read every five seconds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import psutil
 from benchmarks.common import ROOT, make_photos, tell
 
 
-def watched(command: list[object], every: float = 2.0) -> dict[str, float]:
+def watched(command: list[object], every: float = 5.0) -> dict[str, float]:
     """Run a process; its seconds, the CPU seconds of all its processes, and their largest memory together, in MB."""
     start = time.perf_counter()
     process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)

@@ -161,11 +161,11 @@ class Progress:
         self.bar.total = self.total
         seconds = time.monotonic() - self.start
         rate = f"{self.photos / seconds:.1f} photos/s"
-        self.bar.n = round(self.done, 2)
+        self.bar.n = round(self.done, 1) if self.tar else int(self.done)
         self.bar.set_postfix_str(rate if self.tar else "")
         if not self.terminal and time.monotonic() - self.told > MINUTE:
             self.told = time.monotonic()
-            meter = tqdm.format_meter(round(self.done, 2), self.total, seconds, unit="shard" if self.tar else "photo", ncols=0, postfix=rate)
+            meter = tqdm.format_meter(self.bar.n, self.total, seconds, unit="shard" if self.tar else "photo", ncols=0, postfix=rate)
             print(meter, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
