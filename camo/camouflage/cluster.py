@@ -48,7 +48,7 @@ from camo.photos.metadata import SUFFIX_OF
 
 PHOTOS = 32  # in a part at most; a multiple of the usual batch of 16
 MOST_PIXELS = 64_000_000  # bytes of the photos in a part at most, unless a single one has more
-IN_FLIGHT = 512_000_000  # bytes of parts that wait anywhere, per device; eight of the largest
+IN_FLIGHT = {"cuda": 1_000_000_000, "cpu": 128_000_000}  # bytes of parts that wait anywhere, per device: what it does in seconds
 THREADS = 4  # that a task reads and writes with, to wait for several files at once
 RETRIES = 5  # of a part whose worker dies: a photo at which a decoder crashes must not keep the run from ending
 COLUMN = "part"
@@ -360,7 +360,7 @@ def camouflage(collection: Collection, make: Callable[[torch.device], Pipeline],
     context.target_max_block_size = 1  # one row, which is a part, to a block
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=IN_FLIGHT * count)
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=IN_FLIGHT[on] * count)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)  # of max_retries, for which Ray has nothing else yet
     rows = partial(ray.data.Dataset.map_batches, batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
