@@ -72,9 +72,9 @@ def camouflage(tmp_path, checkpoint, nodes):
 def on_one_machine(tmp_path, checkpoint):
     """What infer.py alone writes."""
 
-    def run(source, *flags):
-        infer.main([str(tmp_path / source), "--out", str(tmp_path / "alone"), "--checkpoint", str(checkpoint), "--device", "cpu", *flags])
-        return files(tmp_path / "alone")
+    def run(source, *flags, out="alone"):
+        infer.main([str(tmp_path / source), "--out", str(tmp_path / out), "--checkpoint", str(checkpoint), "--device", "cpu", *flags])
+        return files(tmp_path / out)
 
     return run
 
@@ -157,18 +157,25 @@ def wait_for(folder, count):
     return held
 
 
+@pytest.fixture(scope="module")
+def folder_of_500(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("500")
+    make(folder / "in", 500)
+    return folder
+
+
 @pytest.fixture
-def five_hundred(tmp_path, on_one_machine):
-    """500 photos in tmp_path/in, and the files that an undisturbed run writes."""
-    make(tmp_path / "in", 500)
-    expected = on_one_machine("in")
+def five_hundred(folder_of_500, on_one_machine, capsys):
+    """A folder of 500 photos, and the files that an undisturbed run writes; the first test waits for it."""
+    expected = on_one_machine(folder_of_500 / "in", out=folder_of_500 / "alone")
     assert len(expected) == 500
-    return expected
+    capsys.readouterr()
+    return folder_of_500 / "in", expected
 
 
 def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camouflage, nodes, capsys):
+    source, expected = five_hundred
     node = nodes.add_node(**NODE)
-
     held = []
 
     def kill():
@@ -178,16 +185,17 @@ def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camo
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        assert camouflage("in") == 0
+        assert camouflage(str(source)) == 0
     finally:
         killer.join()
     assert 200 <= held[0] < 500
-    assert files(tmp_path / "out") == five_hundred
-    assert "500 written, 0 there already, 0 failed; " in capsys.readouterr().out
+    assert files(tmp_path / "out") == expected
+    assert capsys.readouterr().out.startswith("500 written, 0 there already, 0 failed; ")
 
 
-def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, five_hundred, camouflage, nodes, checkpoint, capsys):
-    command = [sys.executable, ROOT / "infer.py", tmp_path / "in", "--out", tmp_path / "out", "--checkpoint", checkpoint, "--cluster", nodes.address]
+def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, five_hundred, camouflage, nodes, checkpoint):
+    source, expected = five_hundred
+    command = [sys.executable, ROOT / "infer.py", source, "--out", tmp_path / "out", "--checkpoint", checkpoint, "--cluster", nodes.address]
     for sent, count, status in ((signal.SIGINT, 100, INTERRUPTED), (signal.SIGKILL, 250, -signal.SIGKILL)):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         held = wait_for(tmp_path / "out", count)
@@ -197,11 +205,12 @@ def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, fi
         assert process.returncode == status, output
         assert "Traceback" not in output
         there = files(tmp_path / "out")
-        assert {name: five_hundred.get(name) for name in there if not Path(name).name.startswith(".camo-")}.items() <= five_hundred.items()
-        assert len(there) < 500
-    capsys.readouterr()
-    assert camouflage("in") == 0
-    assert files(tmp_path / "out") == five_hundred
+        finished = {name: content for name, content in there.items() if ".camo-" not in name}
+        assert finished.items() <= expected.items()
+        assert count <= len(finished) < 500
+        assert sent == signal.SIGKILL or finished == there
+    assert camouflage(str(source)) == 0
+    assert files(tmp_path / "out") == expected
     assert not list((tmp_path / "out").glob(".camo-*"))
 
 
