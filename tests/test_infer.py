@@ -8,13 +8,11 @@ import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +23,14 @@ from PIL import Image
 
 import infer
 from camo.__main__ import main as camo_main
-from camo.camouflage import batches, overlap, pipeline, processes
+from camo.camouflage import batches, overlap, pipeline
 from camo.camouflage.plan import Job
-from camo.device import LAUNCHER_VARIABLES
 from camo.filter.checkpoint import save_filter
 from camo.filter.full_size import FullSize
 from camo.photos.files import atomic_write
 from camo.photos.images import READABLE, Photo, read, to_float, to_uint8
 from camo.photos.metadata import SUFFIX_OF
 from camo.quality import models
-from camo.verbs.infer import Done
 
 ROOT = Path(__file__).parent.parent
 WRONG_USAGE, INTERRUPTED = 2, 130
@@ -587,7 +583,8 @@ def test_larger_photos_than_max_pixels_are_refused_with_the_number(tmp_path, cam
 def test_the_limit_holds_for_files_that_are_there_already_too(tmp_path, camouflage, make, capsys, brightness, monkeypatch):
     make("in/a.png")
     assert camouflage("in") == 0
-    monkeypatch.setattr(pipeline, "read", lambda path, max_pixels=100: read(path, max_pixels))
+    for module in ("files", "pipeline"):
+        monkeypatch.setattr(f"camo.camouflage.{module}.read", lambda path, max_pixels=100: read(path, max_pixels))
     camouflage("in", "--verify", "--max-pixels", "1000")
     assert "more than the limit" not in capsys.readouterr().err
 
@@ -725,99 +722,3 @@ def test_whether_the_writer_of_a_part_still_runs_is_asked_without_a_signal(tmp_p
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
     assert camouflage("a.png") == 0
     assert sorted(files(tmp_path / "out")) == sorted(["a.png", running.name])
-
-
-def test_two_processes_share_the_files_and_tell_one_summary(tmp_path, camouflage, make, checkpoint):
-    for index in range(7):
-        make(f"in/{index}.png")
-    (tmp_path / "in/broken.png").write_bytes(b"no picture")
-    assert camouflage("in", out="one") == 1
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "infer.py"]
-    flags = ["--out", tmp_path / "two", "--checkpoint", checkpoint, "--device", "cpu"]
-    run = subprocess.run([*launch, tmp_path / "in", *flags], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode != 0
-    assert "ChildFailedError" in run.stderr  # of torch's launcher, which starts several; accelerate's simple one starts one
-    assert "7 written, 0 there already, 1 failed" in run.stdout
-    assert run.stderr.count("broken.png': not a") == 1
-    assert files(tmp_path / "two") == files(tmp_path / "one")
-
-
-@pytest.fixture
-def launch(monkeypatch):
-    """Make this process one of a group, as its launcher's variables say."""
-
-    def set_variables(rank, size=2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        for name, value in zip(LAUNCHER_VARIABLES, (rank, size, rank, "127.0.0.1", port), strict=True):
-            monkeypatch.setenv(name, str(value))
-
-    return set_variables
-
-
-@pytest.mark.parametrize("missing", LAUNCHER_VARIABLES)
-def test_a_variable_that_some_launcher_left_behind_makes_no_group(tmp_path, camouflage, make, capsys, monkeypatch, launch, missing):
-    for index in range(4):
-        make(f"in/{index}.png")
-    launch(1)
-    monkeypatch.delenv(missing)
-    assert camouflage("in") == 0
-    assert capsys.readouterr().out.startswith("4 written, 0 there already, 0 failed;")
-
-
-def test_only_the_first_process_ends_with_the_status_of_all(camouflage, make, monkeypatch, capsys, launch):
-    make("in/a.png")
-    monkeypatch.setattr(processes, "gather", lambda report, worked: [report, (Done(written=3), ["a fault"])])
-    for rank, expected in ((0, 1), (1, 0)):
-        launch(rank)
-        assert camouflage("in", "missing") == expected
-        assert ("error: a fault\n" in capsys.readouterr().err) == (rank == 0)
-
-
-def test_one_process_of_each_machine_looks_for_what_killed_runs_left(camouflage, make, monkeypatch, launch):
-    make("in/a.png")
-    looked = []
-    monkeypatch.setattr("camo.verbs.infer.remove_stale", looked.append)
-    monkeypatch.setattr(processes, "gather", lambda report, worked: [report])
-    launch(1)
-    camouflage("in")
-    assert not looked
-    launch(0)
-    camouflage("in")
-    assert len(looked) == 1
-
-
-def test_a_process_whose_group_does_not_answer_gives_up_in_time(tmp_path, camouflage, make, monkeypatch, capsys, launch):
-    for index in range(6):
-        make(f"in/{index}.png")
-    monkeypatch.setattr(processes, "PATIENCE", timedelta(seconds=1))
-    launch(0)
-    assert camouflage("in") == 1
-    captured = capsys.readouterr()
-    (fault,) = (line for line in captured.err.splitlines() if line.startswith("error: "))
-    assert fault.startswith("error: process 0 of 2: no answer from the others")
-    part = len(files(tmp_path / "out"))
-    assert 0 < part < 6
-    assert captured.out.startswith(f"{part} written, 0 there already, 1 failed;")
-
-
-@pytest.mark.parametrize("count", [8, 100])
-@pytest.mark.parametrize("size", [2, 4])
-def test_photos_named_in_sequence_are_shared_evenly(launch, count, size):
-    shares = []
-    for rank in range(size):
-        launch(rank, size)
-        shares.append(sum(processes.mine(Path(f"IMG_{index:04}.jpg")) for index in range(count)))
-    assert sum(shares) == count
-    assert max(shares) <= 1.5 * count / size
-
-
-def test_processes_wait_as_long_as_they_worked(monkeypatch, launch):
-    begun = []
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: begun.append((backend, timeout)))
-    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "other"]))
-    launch(0)
-    assert processes.gather("mine", timedelta(minutes=1)) == ["mine", "other"]
-    assert processes.gather("mine", timedelta(hours=5)) == ["mine", "other"]
-    assert begun == [("gloo", timedelta(hours=1)), ("gloo", timedelta(hours=5))]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 SERVER = """
 import json, os, random, shutil, signal, sys, time
 import torch, infer, train
-import camo.camouflage.pipeline, camo.camouflage.processes, camo.quality.models, camo.verbs.infer
+import camo.camouflage.pipeline, camo.quality.models, camo.verbs.infer
 kind, command, out, seconds, kills = json.loads(sys.argv[1])
 rng, done, ended = random.Random(0), 0, 0
 

@@ -1,1 +1,1 @@
-"""Files in, camouflaged files out: decoding, filtering and encoding at once, several processes, verification."""
+"""Files in, camouflaged files out: decoding, filtering and encoding at once, on one machine or on a cluster; verification."""

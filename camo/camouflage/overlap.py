@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from camo import CamoError
 from camo.camouflage.plan import Job
@@ -13,15 +14,28 @@ MAX_AHEAD = 500_000_000  # bytes of pixels being decoded or encoded at once: eig
 WORKERS = min(8, os.cpu_count() or 1)  # threads that decode and encode
 
 
-def fault(job: Job, error: Exception) -> CamoError:
+class PhotoError(CamoError):
+    """What stopped one photo.
+
+    Args:
+        photo: its name.
+        text: one line, which names it too.
+    """
+
+    def __init__(self, photo: str, text: str) -> None:
+        super().__init__(text)
+        self.photo = photo
+
+
+def fault(job: Job, error: Exception) -> PhotoError:
     """What stopped one photo, in one line that names it; a CamoError does already, unless it came from an encoder."""
     if isinstance(error, EncodeError):
-        return CamoError(f"{str(job.destination)!r}: cannot be written: {error}")
+        return PhotoError(str(job.source), f"{str(job.destination)!r}: cannot be written: {error}")
     if isinstance(error, CamoError):
-        return error
+        return PhotoError(str(job.source), str(error))
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     text = " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else type(error).__name__  # between them, TorchScript has its traceback
-    return CamoError(f"{str(job.source)!r}: cannot be processed: {text}")
+    return PhotoError(str(job.source), f"{str(job.source)!r}: cannot be processed: {text}")
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[Job], Job], jobs: Iterator[Job], faults: list[CamoError]) -> Iterator[Job]:
@@ -53,9 +67,10 @@ def _bytes(job: Job) -> int:
     if job.photo:
         return job.photo.pixels.numel()
     try:
-        if not job.source.is_file():  # a pipe would block for ever
+        header = job.content if isinstance(job.source, str) else job.source
+        if header is None or (isinstance(header, Path) and not header.is_file()):  # not fetched yet; a pipe would block for ever
             return 0
-        width, height = size_of(job.source)
+        width, height = size_of(header)
         return 3 * width * height
     except Exception:  # on damaged files Pillow raises almost anything
         return 0

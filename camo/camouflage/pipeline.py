@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from camo import CamoError
 from camo.camouflage import overlap
 from camo.camouflage.batches import by_size, default_batch_size
+from camo.camouflage.files import Files
 from camo.camouflage.overlap import apart, in_order
 from camo.camouflage.plan import Job
 from camo.device import device_of
 from camo.filter.full_size import FullSize
-from camo.photos.images import MAX_PIXELS, Photo, read, write
-from camo.photos.metadata import as_format, without_location, without_metadata
+from camo.photos.images import Photo, read
 
 if TYPE_CHECKING:  # who does not verify should not wait for what verification imports
     from camo.camouflage.verify import Verifier
-
-MIN_SIDE = 16  # px, the filter's smallest input
 
 
 @dataclass(frozen=True)
@@ -35,35 +33,26 @@ class Pipeline:
 
     Attributes:
         photo_filter: the filter, in eval mode.
+        files: how photos are read and written.
         strength: scale of the change; 0 none, 1 as trained.
         batch_size: photos of one size that are filtered together; None for what suits the device.
-        file_format: Pillow's name of the format to write; None for each photo's own.
-        strip: leave out the location ("gps") or everything but the colour profile ("metadata").
-        overwrite: replace files that exist already.
         verifier: verify each photo; they are then filtered one by one.
-        strict: a photo of which something would have to be left out is a fault, and not written.
-        max_pixels: the most pixels that a photo may have.
         look: gives a photo a look, and its name; the result takes the original's place. None to camouflage photos as they are.
     """
 
     photo_filter: FullSize
+    files: Files = field(default_factory=Files)
     strength: float = 1.0
     batch_size: int | None = None
-    file_format: str | None = None
-    strip: Literal["gps", "metadata"] | None = None
-    overwrite: bool = False
     verifier: Verifier | None = None
-    strict: bool = False
-    max_pixels: int = MAX_PIXELS
     look: Callable[[Photo], tuple[str, Photo]] | None = None
 
     def __call__(self, jobs: list[Job], faults: list[CamoError]) -> Generator[Job]:
         """Do the jobs."""
         pool = ThreadPoolExecutor(overlap.WORKERS)
         try:
-            groups = by_size(in_order(pool, self._load, iter(jobs), faults), self._batch_size)
-            changed = apart(self._verified if self.verifier else self._filtered, groups, faults)
-            for job in in_order(pool, self._save, changed, faults):
+            changed = self.change(in_order(pool, self.files.load, iter(jobs), faults), faults)
+            for job in in_order(pool, self.files.save, changed, faults):
                 if self.verifier and not job.verdict:  # another run's file
                     yield from apart(self._verified, iter([[job]]), faults)
                 else:
@@ -71,26 +60,14 @@ class Pipeline:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def change(self, jobs: Iterator[Job], faults: list[CamoError]) -> Iterator[Job]:
+        """Filter, or verify, decoded photos in batches of one size."""
+        return apart(self._verified if self.verifier else self._filtered, by_size(jobs, self._batch_size), faults)
+
     def _batch_size(self, height: int, width: int) -> int:
         if self.verifier:
             return 1
         return self.batch_size or default_batch_size(device_of(self.photo_filter), height, width)
-
-    def _load(self, job: Job) -> Job:
-        """Decode a photo, and fit it to the format and the metadata that are to be written."""
-        photo = read(job.source, self.max_pixels)
-        if self.strip:
-            photo = without_metadata(photo) if self.strip == "metadata" else without_location(photo)
-        try:
-            photo = as_format(photo, self.file_format or photo.format)
-        except CamoError as error:
-            raise CamoError(f"{str(job.source)!r}: {error}") from error
-        if self.strict and photo.left_out:
-            raise CamoError(f"{str(job.source)!r}: not written, because this would be left out: {'; '.join(photo.left_out)}")
-        height, width = photo.pixels.shape[-2:]
-        if min(height, width) < MIN_SIDE:
-            raise CamoError(f"{str(job.source)!r}: {width}x{height} px; the filter needs {MIN_SIDE} px or more on each side")
-        return replace(job, photo=photo)
 
     def _looked(self, job: Job) -> Job:
         if not self.look:
@@ -110,17 +87,8 @@ class Pipeline:
         assert self.verifier
         looked = self._looked(job)  # the job keeps its photo, for the case that another run has written the file meanwhile
         if job.kept:
-            return [replace(job, look=looked.look, verdict=self.verifier.check(looked.decoded(), read(job.destination, self.max_pixels)))]
+            assert isinstance(job.destination, Path)
+            written = read(job.destination, self.files.max_pixels)
+            return [replace(job, look=looked.look, verdict=self.verifier.check(looked.decoded(), written))]
         content, verdict = self.verifier(looked.decoded(), self.strength)
         return [replace(job, look=looked.look, content=content, verdict=verdict)]
-
-    def _save(self, job: Job) -> Job:
-        if job.kept:
-            return job
-        try:
-            write(job.decoded(), job.destination, self.overwrite, job.content)
-        except CamoError:
-            if self.overwrite or not os.path.lexists(job.destination):
-                raise
-            return replace(job, kept=True, content=None, verdict=None)  # it was not there when the jobs were planned
-        return job

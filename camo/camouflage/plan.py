@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from camo import CamoError
@@ -21,17 +21,17 @@ class Job:
     """One photo on its way.
 
     Attributes:
-        source: the file to read.
-        destination: the file to write or, if ``kept``, only to check.
+        source: the file to read; a text where the photo is no file of this machine: what faults call it, its bytes are in ``content``.
+        destination: the file to write or, if ``kept``, only to check; a text likewise.
         kept: whether ``destination`` was there already and stays as it is.
         photo: the decoded photo: the original, or the filtered one that is to be encoded.
-        content: the very bytes to write, where verification has encoded and scored them.
+        content: until it is decoded, the bytes of a photo that is no file; later the very bytes to write, where verification has scored them.
         verdict: what verification found.
         look: the look that the photo was given.
     """
 
-    source: Path
-    destination: Path
+    source: Path | str
+    destination: Path | str
     kept: bool = False
     photo: Photo | None = None
     content: bytes | None = None
@@ -60,7 +60,8 @@ def plan(
     taken = {os.path.realpath(file.path): f"the input {str(file.path)!r}" for file in found}
     jobs = []
     for file in found:
-        destination = out / file.relative.with_name(_name(file.path, run_code, file_format))
+        suffix = SUFFIX_OF[file_format] if file_format else output_suffix(file.path)
+        destination = out / file.relative.with_name(output_name(file.path, suffix, run_code))
         place = os.path.realpath(destination)
         if place in taken:
             faults.append(CamoError(f"{str(file.path)!r}: its output would overwrite {taken[place]}"))
@@ -84,6 +85,6 @@ def _find(paths: Iterable[Path], out: Path) -> tuple[list[PhotoFile], list[CamoE
     return list(found), faults
 
 
-def _name(source: Path, run_code: str | None, file_format: str | None) -> str:
-    name = source.stem + (SUFFIX_OF[file_format] if file_format else output_suffix(source))
-    return f"{run_code}_{name}" if run_code else name
+def output_name(source: PurePath, suffix: str, run_code: str | None = None) -> str:
+    """The name of the file that is written from a photo, without its folder."""
+    return f"{run_code}_{source.stem}{suffix}" if run_code else source.stem + suffix

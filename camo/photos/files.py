@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -13,10 +14,15 @@ import psutil
 
 from camo import CamoError
 
+PARTS = ".camo-*.part"  # names of what is not finished
+
 
 @contextlib.contextmanager
-def atomic_write(path: Path, overwrite: bool = False, mode: int | None = None, modified: int | None = None) -> Iterator[Path]:
-    """Give a path beside ``path`` to write a file to; when the block ends, that file is flushed to the disk and renamed to ``path``.
+def atomic_write(
+    path: Path, overwrite: bool = False, mode: int | None = None, modified: int | None = None, parts: Path | None = None
+) -> Iterator[Path]:
+    """Give a path beside ``path``, or in the folder ``parts`` on the same disk, to write a file to; when the block ends, that file is flushed to the
+    disk and renamed to ``path``.
 
     With ``mode`` it gets these permissions, and nobody else can read it before; with ``modified``, nanoseconds since the epoch, this time.
 
@@ -26,7 +32,7 @@ def atomic_write(path: Path, overwrite: bool = False, mode: int | None = None, m
         CamoError: ``path`` exists and ``overwrite`` is not set (told before the block, and again should it have appeared meanwhile), is no
             regular file, or cannot be written.
     """
-    part = path.parent / f".camo-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
+    part = unfinished(parts or path.parent)
     try:
         _check_place(path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +56,21 @@ def atomic_write(path: Path, overwrite: bool = False, mode: int | None = None, m
             part.unlink()
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove, below a folder, what processes of this machine were writing when they were killed. Those that still run keep theirs."""
-    for part in folder.rglob(".camo-*.part"):
+def unfinished(folder: Path) -> Path:
+    """A new hidden name in a folder, for what this process has not finished; ``remove_stale`` knows it once the process has ended."""
+    return folder / f".camo-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
+
+
+def remove_stale(folder: Path, deep: bool = True) -> None:
+    """Remove, in a folder and (``deep``) below it, what processes of this machine had not finished when they were killed.
+
+    Those that still run keep theirs.
+    """
+    for part in folder.rglob(PARTS) if deep else folder.glob(PARTS):
         owner = re.fullmatch(rf"\.camo-{re.escape(_host())}-(\d+)-[0-9a-f]{{32}}\.part", part.name)
         if owner and int(owner[1]) != os.getpid() and not _runs(int(owner[1])):
             with contextlib.suppress(OSError):
-                part.unlink()
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Which files of a folder are photos."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def find_photos(paths: Iterable[Path], exclude: Path | None = None) -> list[Phot
     for path in paths:
         try:
             if path.is_dir():
-                found = sorted(_walk(path, exclude))
+                found = sorted(walk(path, exclude))
                 if not found:
                     raise CamoError(f"{str(path)!r}: no photo in this folder ({', '.join(sorted(SUFFIXES))})")
                 photos.extend(PhotoFile(file, file.relative_to(path)) for file in found)
@@ -59,16 +59,22 @@ def output_suffix(path: Path) -> str:
         if not path.is_file():  # a pipe would block for ever
             return path.suffix
         with path.open("rb") as file:
-            gif = file.read(6) in {b"GIF87a", b"GIF89a"}
+            gif = is_gif(file.read(6))
     except OSError:  # reading it will report that
         return path.suffix
     return ".png" if gif else path.suffix
 
 
-def _walk(top: Path, exclude: Path | None) -> Iterator[Path]:
-    """Yield every file below a folder that has a photo's suffix, dangling links too: they are reported when they are read.
+def is_gif(head: bytes) -> bool:
+    """Whether a file that begins so is a GIF."""
+    return head[:6] in {b"GIF87a", b"GIF89a"}
 
-    Links to folders wait until all that lies below without a link has been seen, so that a link to it adds nothing.
+
+def walk(top: Path, exclude: Path | None = None, suffixes: Collection[str] = SUFFIXES) -> Iterator[Path]:
+    """Yield every file below a folder that has one of the suffixes, folder by folder; dangling links too: they are reported when they are read.
+
+    Links to folders wait until all that lies below without a link has been seen, so that a link to it adds nothing. What ``find_photos`` passes over
+    and its ``exclude`` hold here too. Raises OSError for a folder that cannot be read.
     """
 
     def fail(error: OSError) -> None:
@@ -86,13 +92,19 @@ def _walk(top: Path, exclude: Path | None) -> Iterator[Path]:
                     folders.clear()
                     continue
                 seen.add(place)
-                links += [here / name for name in sorted(folders) if (here / name).is_symlink() and _wanted(name)]
-                folders[:] = [name for name in folders if _wanted(name) and not (here / name).is_symlink()]
-                yield from (here / name for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(SIDE_FILES))
+                links += [here / name for name in sorted(folders) if (here / name).is_symlink() and is_wanted(name)]
+                folders[:] = [name for name in folders if is_wanted(name) and not (here / name).is_symlink()]
+                yield from (here / name for name in files if has_suffix(name, suffixes))
         waiting = links
 
 
-def _wanted(folder: str) -> bool:
+def has_suffix(name: str, suffixes: Collection[str] = SUFFIXES) -> bool:
+    """Whether a file of this name is looked for: it has one of the suffixes and is no side file of a Mac."""
+    return Path(name).suffix.lower() in suffixes and not name.startswith(SIDE_FILES)
+
+
+def is_wanted(folder: str) -> bool:
+    """Whether a folder of this name is searched."""
     return not folder.startswith(".") and folder not in SIDE_FOLDERS
 
 

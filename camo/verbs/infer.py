@@ -1,9 +1,10 @@
-"""The verb ``infer``: camouflaged copies of photos, one forward pass each. Processes started by torchrun or ``accelerate launch`` share the files."""
+"""The verb ``infer``: camouflaged copies of photos, one forward pass each, on this machine or on the machines of a Ray cluster."""
 
 from __future__ import annotations  # torch is imported only once there is work, so that --help answers at once
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import re
@@ -12,8 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from datetime import timedelta
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,10 +22,15 @@ from camo.filter.look_settings import AUTO, LOOK_HELP
 from camo.photos.files import reason, remove_stale
 from camo.quality import SPEC_HELP
 from camo.verbs.arguments import add_max_pixels, look_or_auto, positive
+from camo.verbs.done import Done
 
 if TYPE_CHECKING:
+    import torch
+
+    from camo.camouflage.files import Files
     from camo.camouflage.pipeline import Pipeline
     from camo.camouflage.plan import Job
+    from camo.filter.generator import Filter
 
 INTERRUPTED = 130
 WITH_VERIFY = ("channel", "min_psnr", "margin", "refine", "biqa")  # flags that mean nothing without --verify
@@ -34,8 +39,9 @@ WITH_VERIFY = ("channel", "min_psnr", "margin", "refine", "biqa")  # flags that 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     kinds = "photos (JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC; GIF, which is written as PNG), or folders of them, recursively"
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help=kinds)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results, under the same names and sub-folders")
+    parser.add_argument("photos", nargs="+", type=path_or_address, metavar="PHOTO_OR_FOLDER", help=kinds)
+    results = "folder for the results, under the same names and sub-folders"
+    parser.add_argument("--out", type=path_or_address, required=True, metavar="DIR", help=results)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the filter's weights (default: the shipped ones)")
     parser.add_argument("--strength", type=strength, default=1.0, metavar="S", help="scale of the change: 0 is none, 1 is as trained (default: 1)")
     parser.add_argument(
@@ -55,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="D",
-        help="cpu, cuda, cuda:1, mps, ...; with several processes, cuda gives each its own GPU (default: cuda if there is a GPU, else mps, else cpu)",
+        help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is a GPU, else mps, else cpu); with --cluster, cpu or cuda (default: cuda if the"
+        " cluster has GPUs, else cpu)",
     )
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network; bf16 is for GPUs (default: float32)")
     parser.add_argument("--compile", action="store_true", help="compile the network first with torch.compile, which takes 20 seconds or more")
@@ -91,7 +98,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--min-psnr", type=decibels, metavar="DB", help="lowest PSNR that a raised strength or --refine may reach (default: 36)")
     check.add_argument("--refine", type=steps, metavar="N", help="steps of per-image optimisation where no strength reaches the margin (default: 0)")
-    parser.epilog = "Processes started together by torchrun or accelerate launch share the files. To complete an interrupted run, repeat the command."
+    cluster = parser.add_argument_group(
+        "large collections",
+        "The machines of a Ray cluster share the work (docs/collections.md). The input is then one folder that all of them see, or part of an object"
+        " store, such as s3://BUCKET/PHOTOS; so is the output. What fails is listed in the file faults.jsonl in the output.",
+    )
+    address = "auto: the cluster that this machine is part of or, if it is part of none, this machine alone; else HOST:PORT of its head node"
+    cluster.add_argument("--cluster", metavar="ADDRESS", help=address)
+    cluster.add_argument("--tar", action="store_true", help="read and write WebDataset shards (.tar) instead of single photos")
+    parser.epilog = "To complete an interrupted run, repeat the command."
     parser.set_defaults(wrong_usage=parser.error)
 
 
@@ -100,16 +115,44 @@ def run(args: argparse.Namespace) -> int:
     for name in WITH_VERIFY:
         if getattr(args, name) is not None and not args.verify and not (name == "biqa" and _chooses_looks(args)):
             args.wrong_usage(f"argument --{name.replace('_', '-')}: needs --verify{' or --look auto' if name == 'biqa' else ''}")
+    _check_places(args)
     with _sigterm_as_ctrl_c():
         try:
-            return _run(args)
+            return _run_on_cluster(args) if args.cluster else _run(args)
         except KeyboardInterrupt:
             print("interrupted; the same command completes the run", file=sys.stderr)
             return INTERRUPTED
 
 
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse what works with --cluster alone, and with it what cannot work there."""
+    addresses = [place for place in (*args.photos, args.out) if isinstance(place, str)]
+    if not args.cluster:
+        if args.tar or addresses:
+            args.wrong_usage(f"argument {'--tar' if args.tar else addresses[0]}: needs --cluster")
+        return
+    if args.verify:
+        args.wrong_usage("argument --verify: cannot be used with --cluster; camo evaluate checks what was written")
+    if args.device not in {None, "cpu", "cuda"}:
+        args.wrong_usage(f"argument --device: {args.device} cannot be used with --cluster; choose cpu or cuda")
+    if args.tar and args.run_code:
+        args.wrong_usage("argument --run-code: cannot be used with --tar")
+    if len(args.photos) > 1:
+        args.wrong_usage("argument --cluster: needs the photos in one folder")
+
+
+def _run_on_cluster(args: argparse.Namespace) -> int:
+    from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
+    from camo.verbs import collection
+
+    model = load_filter(args.checkpoint or SHIPPED_FILTER)
+    settings = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "wrong_usage"})
+    if _chooses_looks(args):
+        _scorers(args, "cpu")  # what cannot be loaded here should be reported once, and now
+    return collection.run(args, _files(args), functools.partial(_pipeline, settings, model))
+
+
 def _run(args: argparse.Namespace) -> int:
-    from camo.camouflage import processes
     from camo.camouflage.plan import plan
 
     start = time.monotonic()
@@ -117,11 +160,9 @@ def _run(args: argparse.Namespace) -> int:
     done = Done()
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        if processes.local_rank() == 0:  # the others' walk over the whole folder would find the same files
-            remove_stale(args.out)
+        remove_stale(args.out)
         jobs, unplanned = plan(args.photos, args.out, args.run_code, args.format and args.format.upper(), args.overwrite)
         faults += unplanned
-        jobs = [job for job in jobs if processes.mine(job.destination.relative_to(args.out))]
         done.kept = sum(job.kept for job in jobs)
         jobs = [job for job in jobs if args.verify or not job.kept]
         if jobs:
@@ -132,25 +173,7 @@ def _run(args: argparse.Namespace) -> int:
         faults.append(error)
     except OSError as error:
         faults.append(CamoError(f"{str(error.filename or args.out)!r}: {reason(error)}"))
-    report = (done, list(map(str, faults)))
-    try:
-        reports = processes.gather(report, timedelta(seconds=time.monotonic() - start))
-    except CamoError as error:
-        reports = [(done, [*report[1], str(error)])]
-    else:
-        if processes.rank():  # the first process reports all faults; at another's status of 1, the launcher would end the first before it can
-            return 0
-    return _summary(reports, time.monotonic() - start, sys.stderr if args.verify else sys.stdout)  # with --verify the output is JSON lines
-
-
-@dataclass
-class Done:
-    """Counts of files: written, there already, and of those written the ones of which something was left out or more than 8 bits became 8."""
-
-    written: int = 0
-    kept: int = 0
-    lessened: int = 0
-    rounded: int = 0
+    return _summary(done, faults, time.monotonic() - start, sys.stderr if args.verify else sys.stdout)  # with --verify the output is JSON lines
 
 
 def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoError], done: Done) -> None:
@@ -161,39 +184,39 @@ def _camouflage(jobs: list[Job], args: argparse.Namespace, faults: list[CamoErro
 
     planned = {job.destination for job in jobs if job.kept}
     progress = tqdm(total=len(jobs), unit="photo", disable=None)  # None: on terminals alone
-    with progress, contextlib.closing(_pipeline(args)(jobs, faults)) as finished:
+    with progress, contextlib.closing(_pipeline_here(args)(jobs, faults)) as finished:
         for job in finished:
             progress.update()
-            done.written += not job.kept
             done.kept += job.kept and job.destination not in planned
-            if job.photo and not job.kept:
-                done.rounded += job.photo.bits > 8
-                if job.photo.left_out:
-                    done.lessened += 1
-                    tqdm.write(f"warning: {str(job.source)!r}: left out: {'; '.join(job.photo.left_out)}", file=sys.stderr)
+            if not job.kept:
+                done.count(job)
             if tell_looks and not job.kept:
                 tqdm.write(f"{str(job.source)!r}: {job.look}", file=sys.stdout)
             if job.verdict:
                 _report(job, faults)
 
 
-def _pipeline(args: argparse.Namespace) -> Pipeline:
+def _pipeline_here(args: argparse.Namespace) -> Pipeline:
     """Load what the flags name. Raises CamoError for a device or a file that cannot be used."""
     from camo import device
     from camo.camouflage.memory import keep_freed_memory
-    from camo.camouflage.pipeline import Pipeline
     from camo.filter.checkpoint import SHIPPED_FILTER, load_filter
-    from camo.filter.full_size import FullSize
 
     chosen = device.choose(args.device)
     keep_freed_memory()
-    photo_filter = FullSize(load_filter(args.checkpoint or SHIPPED_FILTER, chosen), bf16=args.precision == "bf16", compiled=args.compile)
+    return _pipeline(args, load_filter(args.checkpoint or SHIPPED_FILTER, chosen), chosen)
+
+
+def _pipeline(args: argparse.Namespace, model: Filter, chosen: torch.device) -> Pipeline:
+    """The pipeline that the flags ask for, with this filter, on a device. Raises CamoError for a quality model that cannot be used."""
+    from camo.camouflage.pipeline import Pipeline
+    from camo.filter.full_size import FullSize
+
+    photo_filter = FullSize(model.to(chosen), bf16=args.precision == "bf16", compiled=args.compile)
     verifier: Any = None
     look: Any = None
     if args.verify or _chooses_looks(args):
-        from camo.quality import models
-
-        scorers = {spec: models.load(spec, chosen) for spec in args.biqa or ["bundled"]}
+        scorers = _scorers(args, chosen)
     if args.look:
         from camo.camouflage.looks import OneLook, SuitableLook
 
@@ -204,20 +227,22 @@ def _pipeline(args: argparse.Namespace) -> Pipeline:
 
         given = {"operations": args.channel, "min_psnr": args.min_psnr, "margin": args.margin, "refine": args.refine}
         verifier = Verifier(photo_filter, scorers, **{name: value for name, value in given.items() if value is not None})
+    return Pipeline(photo_filter, _files(args), args.strength, args.batch_size, verifier, look)
+
+
+def _files(args: argparse.Namespace) -> Files:
+    """How the flags say that photos are read and written."""
+    from camo.camouflage.files import Files
+
     strip: Any = "metadata" if args.strip_metadata else "gps" if args.strip_gps else None
-    file_format = args.format.upper() if args.format else None
-    return Pipeline(
-        photo_filter,
-        args.strength,
-        args.batch_size,
-        file_format,
-        strip,
-        args.overwrite,
-        verifier,
-        strict=args.strict_metadata,
-        max_pixels=args.max_pixels,
-        look=look,
-    )
+    return Files(args.format and args.format.upper(), strip, args.overwrite, args.strict_metadata, args.max_pixels)
+
+
+def _scorers(args: argparse.Namespace, chosen: torch.device | str) -> dict[str, Any]:
+    """The quality models that the flags name."""
+    from camo.quality import models
+
+    return {spec: models.load(spec, chosen) for spec in args.biqa or ["bundled"]}
 
 
 def _chooses_looks(args: argparse.Namespace) -> bool:
@@ -241,15 +266,12 @@ def to_three_places(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _summary(reports: list[tuple[Done, list[str]]], seconds: float, out: TextIO) -> int:
-    """Print the faults of all processes, then the counts. The exit status."""
-    written, kept, lessened, rounded = (sum(getattr(done, field.name) for done, _ in reports) for field in fields(Done))
-    faults = dict.fromkeys(r"\n".join(fault.splitlines()) for report in reports for fault in report[1])  # each process has those of the command
-    sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
-    notes = (f"{lessened} without something that their file held" if lessened else "", f"{rounded} rounded to 8 bits" if rounded else "")
-    counts = ", ".join(filter(None, (f"{written} written", f"{kept} there already", f"{len(faults)} failed", *notes)))
-    print(f"{counts}; {seconds:.1f} s, {written / seconds:.2f} photos/s", file=out, flush=True)
-    return 1 if faults else 0
+def _summary(done: Done, faults: list[CamoError], seconds: float, out: TextIO) -> int:
+    """Print the faults, then the counts. The exit status."""
+    texts = dict.fromkeys(r"\n".join(str(fault).splitlines()) for fault in faults)
+    sys.stderr.writelines(f"error: {text}\n" for text in texts)
+    print(f"{done.text(len(texts))}; {seconds:.1f} s, {done.written / seconds:.2f} photos/s", file=out, flush=True)
+    return 1 if texts else 0
 
 
 @contextlib.contextmanager
@@ -263,6 +285,11 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)  # None where another language set it
+
+
+def path_or_address(text: str) -> Path | str:
+    """A path, or the address of a place in an object store, which a Path would spoil."""
+    return text if "://" in text else Path(text)
 
 
 def strength(text: str) -> float:
