@@ -1,7 +1,8 @@
-"""The page in the browser: its server, and the page itself in a real browser against what infer.py writes.
+"""The page in the browser: its server, its networks under Node against torch, and the page itself in a real browser against what infer.py writes.
 
-The browser tests need Debian's chromium (or another one that CHROMIUM names), the Python package playwright and a built page (make page).
-Without them they are skipped, which says why; with CAMO_BROWSER=required in the environment they fail instead.
+The tests of the networks need Node.js and a built page (make page). Those in the browser also need Debian's chromium (or another one that CHROMIUM
+names) and the Python package playwright. Without them they are skipped, which says why; with CAMO_BROWSER=required in the environment they fail
+instead.
 """
 
 import base64
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import threading
 import zipfile
 from pathlib import Path
@@ -20,20 +22,30 @@ from types import SimpleNamespace
 import numpy as np
 import photo_files as pf
 import pytest
+import torch
 from PIL import Image
 from test_images import wide_gamut_profile
 
 from camo import CamoError
 from camo.__main__ import main
+from camo.export.parts import TOLERANCE, TOLERANCES, Parts, case_of
+from camo.filter.checkpoint import load_filter
+from camo.filter.full_size import FullSize
+from camo.filter.look_pixels import LookPixels, dress
+from camo.filter.look_settings import LOOKS
+from camo.filter.looks import Look
 from camo.page import files as page_files
 from camo.page.files import built, copy_to
 from camo.page.server import HEADERS, server
 from camo.photos.files import sha256
-from camo.photos.images import read
+from camo.photos.images import Photo, read, to_float
+from camo.quality.models import load_bundled
 
 ROOT = Path(__file__).parent.parent
 DIST = ROOT / "page" / "dist"
-AXE = ROOT / "page" / "node_modules" / "axe-core" / "axe.min.js"
+MODULES = ROOT / "page" / "node_modules"
+AXE = MODULES / "axe-core" / "axe.min.js"
+NODE = shutil.which("node")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
 PATIENCE = 240_000  # ms
@@ -144,6 +156,98 @@ def test_a_page_that_is_not_built_or_built_of_other_weights_is_refused(tmp_path)
     assert built(stand_in(tmp_path / "good")) == tmp_path / "good"
 
 
+# What the other tests need
+
+
+def unbuilt():
+    """Why the page's files are not there, in words; None where they are."""
+    if not AXE.is_file():
+        return "page/node_modules is not installed (make page/dist/index.html)"
+    try:
+        built(DIST)
+    except CamoError as error:
+        return str(error)
+    return None
+
+
+def need(reason):
+    """Skip a test that lacks something, which ``reason`` names, or fail where nothing may be skipped."""
+    if reason and os.environ.get("CAMO_BROWSER") == "required":
+        pytest.fail(f"the tests of the page cannot run: {reason}")
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize(("setting", "outcome"), [("", pytest.skip.Exception), ("required", pytest.fail.Exception)])
+def test_what_is_missing_is_named_and_fails_where_nothing_may_be_skipped(setting, outcome, monkeypatch):
+    monkeypatch.setenv("CAMO_BROWSER", setting)
+    with pytest.raises(outcome, match="no node"):
+        need("no node")
+    need(None)
+
+
+# The networks under Node
+
+
+def under_node(folder, cases):
+    """What page/test/run.js gives for the cases."""
+    (folder / "cases.json").write_text(json.dumps(cases))
+    command = [NODE, str(ROOT / "page" / "test" / "run.js"), str(DIST / "networks"), str(folder)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert not process.returncode, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_each_network_under_node_gives_what_torch_gives(tmp_path):
+    need(unbuilt() if NODE else "no node")
+    parts = Parts(load_filter(page_files.SHIPPED_FILTER), load_bundled())
+    cases, expected = [], []
+    for name, inputs in parts.runs(427, 640).items():
+        case, described = case_of(parts.steps[name][0], inputs), {}
+        expected.append(case.pop("expected").numpy())
+        for key, tensor in case.items():
+            file = f"{name}.{key}"
+            (tmp_path / f"{file}.bin").write_bytes(tensor.contiguous().numpy().tobytes())
+            described[key] = {"file": file, "type": str(tensor.dtype).removeprefix("torch."), "dims": list(tensor.shape)}
+        cases.append({"step": name, "inputs": described, "output": name})
+    assert {case["step"] for case in cases} == set(parts.steps)
+    for case, result, wanted in zip(cases, under_node(tmp_path, cases), expected, strict=True):
+        name = case["step"]
+        given = np.frombuffer((tmp_path / f"{name}.bin").read_bytes(), wanted.dtype).reshape(result["dims"])
+        assert given.shape == wanted.shape
+        apart = np.abs(given.astype(float) - wanted).max() / (255 if wanted.dtype == np.uint8 else 1)
+        print(f"{name}: at most {apart:.2g} from torch (allowed: {TOLERANCES.get(name, TOLERANCE):.2g})")
+        assert apart <= TOLERANCES.get(name, TOLERANCE), name
+
+
+def test_the_networks_under_node_together_do_what_infer_does(tmp_path):
+    need(unbuilt() if NODE else "no node")
+    sample = Image.open(min((ROOT / "data" / "sample" / "test").glob("*.jpg"))).convert("RGB")
+    settings = [((1030, 770), False, 1.0, None), ((1030, 770), False, 1.3, ("film", 0.8)), ((320, 200), True, 0.6, ("golden", 1.4))]
+    cases, model, quality = [], FullSize(load_filter(page_files.SHIPPED_FILTER)), load_bundled()
+    for number, ((width, height), greyscale, strength, look) in enumerate(settings):
+        photo = sample.resize((width, height), Image.Resampling.LANCZOS)
+        photo = photo.convert("L").convert("RGBA") if greyscale else photo.convert("RGBA")
+        (tmp_path / f"photo{number}.bin").write_bytes(photo.tobytes())
+        facts = {"file": f"photo{number}", "width": width, "height": height, "greyscale": greyscale}
+        chosen = {"name": look[0], "amount": look[1]} if look else None
+        cases.append({"photo": facts, "strength": strength, "look": chosen, "output": f"filtered{number}"})
+    for number, (case, result) in enumerate(zip(cases, under_node(tmp_path, cases), strict=True)):
+        (width, height), greyscale, strength, look = settings[number]
+        shape = (height, width, 4)
+        original, given = (np.frombuffer((tmp_path / f"{name}{number}.bin").read_bytes(), np.uint8).reshape(shape) for name in ("photo", "filtered"))
+        photo = Photo(torch.from_numpy(original[..., :3].copy()).permute(2, 0, 1).contiguous(), "PNG", greyscale=greyscale)
+        looked = dress(photo, LookPixels(Look(LOOKS[look[0]], look[1]))) if look else photo
+        expected = model(looked.pixels[None], strength)
+        apart = np.abs(given[..., :3].astype(int) - expected[0].permute(1, 2, 0).numpy())
+        print(f"{case}: {(apart > 0).mean():.4%} of the values differ, by {apart.max()} at most; scores {result}")
+        assert (given[..., 3] == 255).all()
+        assert (apart.max(axis=-1) <= 2).mean() >= 0.999
+        with torch.no_grad():
+            scores = [quality(to_float(pixels)).item() for pixels in (photo.pixels[None], expected)]
+        assert [result["before"], result["after"]] == pytest.approx(scores, abs=0.3)
+
+
 # The browser
 
 
@@ -153,13 +257,7 @@ def missing():
         return "no chromium (apt-get install chromium)"
     if not importlib.util.find_spec("playwright"):
         return "the package playwright is not installed"
-    if not AXE.is_file():
-        return "page/node_modules is not installed (make page/dist/index.html)"
-    try:
-        built(DIST)
-    except CamoError as error:
-        return str(error)
-    return None
+    return unbuilt()
 
 
 def write_photos(folder):
@@ -189,10 +287,7 @@ DROP = """(photos) => {
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     """One browser for all tests: the page is loaded, the server stopped, and then four files are dropped on it."""
-    if reason := missing():
-        if os.environ.get("CAMO_BROWSER") == "required":
-            pytest.fail(f"the browser tests cannot run: {reason}")
-        pytest.skip(reason)
+    need(missing())
     from playwright.sync_api import sync_playwright
 
     folder = tmp_path_factory.mktemp("page")

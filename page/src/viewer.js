@@ -7,11 +7,17 @@ const element = (id) => document.getElementById(id);
 const [dialog, slider, divider, stage, before, after, change, status] = ["viewer", "slider", "divider", "stage", "before", "after", "change", "viewer-status"].map(element);
 let item;
 
+export const lookWords = ({ name, amount }) => (amount === 1 ? name : `${name} at ${amount.toFixed(1)}`);
+
 export function compare(photo) {
   item = photo;
   element("viewer-title").textContent = `${photo.name}, before and after`;
   change.checked = false;
   status.textContent = "";
+  element("viewer-look").hidden = !photo.look;
+  element("viewer-look").textContent = photo.look
+    ? `Before is your photo as it was. After is the photo in the look ${lookWords(photo.look)}, camouflaged. The change shown is that of the camouflage alone, not that of the look.`
+    : "";
   before.src = photo.originalUrl;
   after.src = photo.resultUrl;
   divide(50);
@@ -45,7 +51,7 @@ change.addEventListener("change", async () => {
   if (change.checked && !photo.changeUrl) {
     status.textContent = "Computing the change";
     try {
-      photo.changeUrl = URL.createObjectURL(await run("change", { file: photo.file, result: photo.blob }));
+      photo.changeUrl = URL.createObjectURL(await run("change", { file: photo.file, look: photo.look, result: photo.blob }));
     } catch (error) {
       status.textContent = `The change cannot be shown: ${error.message}`;
       return;
