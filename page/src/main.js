@@ -29,7 +29,7 @@ function add(files) {
 }
 
 function remove(item) {
-  if (item === running?.item) cancel(running.id);
+  if (item === running?.item) stop();
   const next = item.entry.nextElementSibling ?? item.entry.previousElementSibling;
   item.entry.remove();
   items.splice(items.indexOf(item), 1);
@@ -100,12 +100,22 @@ async function work() {
   overview();
 }
 
-const watch = (item) => ({
-  onStart: (id) => (running = { item, id }),
+// A job may have to wait for another one before it has an id.
+const watch = () => ({
+  onStart: (id) => {
+    running.id = id;
+    if (running.stopped) cancel(id);
+  },
   onProgress: (part) => {
     progress.value = part;
   },
 });
+
+function stop() {
+  if (!running) return;
+  running.stopped = true;
+  if (running.id) cancel(running.id);
+}
 
 async function camouflage(item) {
   const asked = round;
@@ -113,7 +123,7 @@ async function camouflage(item) {
   show(item, "running", "Working");
   overview();
   try {
-    const result = await run("camouflage", { file: item.file, ...settings() }, watch(item));
+    const result = await run("camouflage", { file: item.file, ...settings() }, watch());
     if (!items.includes(item) || asked !== round) return;
     Object.assign(item, result, { resultUrl: URL.createObjectURL(result.blob), name: named(item.file.name, result.format) });
     showResult(item);
@@ -128,7 +138,7 @@ async function check(item) {
   const { blob } = item;
   let checks = null;
   try {
-    checks = await run("check", { file: item.file, look: item.look, result: blob }, watch(item));
+    checks = await run("check", { file: item.file, look: item.look, result: blob }, watch());
   } catch (error) {
     if (error.message !== "cancelled") checks = []; // it would fail again
   }
@@ -143,7 +153,7 @@ const named = (name, format) => (format === "JPEG" && /\.(heic|heif|avif)$/i.tes
 
 function again() {
   round += 1;
-  if (running?.id) cancel(running.id);
+  stop();
   for (const item of items) {
     forget(item);
     show(item, "waiting", "Waiting");
@@ -174,7 +184,7 @@ function listen() {
   element("cancel").addEventListener("click", () => {
     for (const item of items) if (item.state === "waiting") show(item, "cancelled", "Cancelled");
     platform.checked = false;
-    if (running?.id) cancel(running.id);
+    stop();
   });
   element("clear").addEventListener("click", () => [...items].forEach(remove));
   element("zip").addEventListener("click", saveAll);

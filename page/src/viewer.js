@@ -47,16 +47,20 @@ dialog.addEventListener("close", () => {
   after.removeAttribute("src");
 });
 change.addEventListener("change", async () => {
-  const photo = item;
+  const photo = item, { file, look, blob } = photo;
   if (change.checked && !photo.changeUrl) {
     status.textContent = "Computing the change";
+    let picture, words = "";
     try {
-      photo.changeUrl = URL.createObjectURL(await run("change", { file: photo.file, look: photo.look, result: photo.blob }));
+      picture = await run("change", { file, look, result: blob });
     } catch (error) {
-      status.textContent = `The change cannot be shown: ${error.message}`;
-      return;
+      words = `The change cannot be shown: ${error.message}`;
     }
-    status.textContent = "";
+    if (photo.blob !== blob) return; // done again meanwhile, or removed
+    if (picture) photo.changeUrl ??= URL.createObjectURL(picture);
+    if (photo !== item) return;
+    status.textContent = words;
+    if (!picture) change.checked = false;
   }
   if (photo === item) after.src = change.checked ? photo.changeUrl : photo.resultUrl;
 });
