@@ -616,9 +616,8 @@ def test_a_change_that_is_asked_for_is_never_shown_for_a_later_result(session):
 def test_what_waits_for_the_change_to_be_computed_can_be_cancelled(session):
     page = session.page
     page.click("li .compare")
-    page.evaluate(
-        '() => { const press = (id) => document.querySelector(id).click(); press("#change"); press("#close"); ' + set_strength(1) + 'press("#cancel"); }'
-    )
+    press = '() => { const press = (id) => document.querySelector(id).click(); press("#change"); press("#close"); '
+    page.evaluate(press + set_strength(1) + 'press("#cancel"); }')
     page.wait_for_selector("#cancel:disabled", timeout=PATIENCE)
     assert page.inner_text("#status") == "0 done, 1 cancelled"
 

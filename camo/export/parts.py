@@ -69,7 +69,7 @@ class Seed(nn.Module):
 
 
 class InLook(nn.Module):
-    """Step 0. Inputs: pixels, rows, first (int64, the strip's first row), seed, amount (float, above 0), grey (float, 1 for a greyscale photo or 0)."""
+    """Step 0. Inputs: pixels, rows, first (int64, the strip's first row), seed, amount (float, above 0), grey (float, 1 for a greyscale photo)."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
