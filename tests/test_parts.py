@@ -46,8 +46,9 @@ class Sequence:
         strips = self.strips(*pixels.shape[:2])
         for top, bottom in strips:
             seed = self.run("seed", pixels=pixels[top:bottom], seed=seed)
-        inputs = {"rows": rows, "seed": seed, "amount": np.array(amount, np.float32), "grey": np.array(greyscale, np.float32)}
-        return np.concatenate([self.run(f"look_{name}", pixels=pixels[top:bottom], first=np.array(top), **inputs) for top, bottom in strips])
+        inputs = {"rows": rows, "seed": seed, "amount": np.array(amount, np.float32)}
+        looked = [self.run(f"look_{name}", pixels=pixels[top:bottom], first=np.array(top), **inputs) for top, bottom in strips]
+        return np.concatenate([self.run("grey", pixels=strip) if greyscale else strip for strip in looked])
 
     def narrowed(self, step, pixels):
         rows, columns = (np.zeros(side, np.uint8) for side in pixels.shape[:2])

@@ -4,7 +4,7 @@ A browser has little memory, so a large photo passes in strips, as in ``camo.fil
 methods; whoever runs them only cuts strips and keeps what lies between the steps. For a photo of H x W px, pixels being (rows, W, 4) uint8 RGBA:
 
 0. only with a look: ``seed``, which adds up the pixels of all strips, as the grain is drawn by the whole photo; then ``look_NAME``: pixels of each
-   strip -> its pixels in the look, which take the photo's place in all that follows;
+   strip -> its pixels in the look, which take the photo's place in all that follows; ``grey``: takes the colours out of a greyscale photo again;
 1. ``narrow``: pixels of each strip -> the strip reduced to the working width w, (1, 3, rows, w);
 2. ``plan``: all of these, one below the other -> what the U-Net plans, at the working height h and the photo's width, (1, 3, h, W);
 3. ``residual``: pixels of each strip with ``reach`` rows more above and below, and the plan -> the strip's residual, (1, 3, rows, W) float16;
@@ -48,7 +48,7 @@ SETTINGS = "networks.json"
 TOLERANCE = 1e-3  # of values whose own range is 0 to about 1
 STEP = 1 / 255
 # A plan is multiplied by the JND, at most 0.1: what it may differ by is a quarter of an 8-bit step even there.
-TOLERANCES = {"plan": 0.01, "finish": STEP, "half_width": STEP, "half_height": STEP, "score": SCORE_TOLERANCE}
+TOLERANCES = {"plan": 0.01, "finish": STEP, "half_width": STEP, "half_height": STEP, "score": SCORE_TOLERANCE, "grey": STEP}
 CHOICES = ("vivid", "warm", "golden", "cool", "mono", "film")  # the looks that the page offers; the other two are kinds of mono
 TOLERANCES |= {f"look_{name}": STEP for name in CHOICES}  # they round to steps as well
 # Of the tracer: it will not have a map of one pixel, to which the quality model comes below 33. The graphs do not mind.
@@ -69,19 +69,33 @@ class Seed(nn.Module):
 
 
 class InLook(nn.Module):
-    """Step 0. Inputs: pixels, rows, first (int64, the strip's first row), seed, amount (float, above 0), grey (float, 1 for a greyscale photo)."""
+    """Step 0. Inputs: pixels, rows, first (int64, the strip's first row), seed, amount (float, above 0)."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
         self.look = look
 
-    def forward(self, pixels: Tensor, rows: Tensor, first: Tensor, seed: Tensor, amount: Tensor, grey: Tensor) -> Tensor:
-        """The strip's pixels in the look, as ``LookPixels`` and ``dress`` give them, opaque where they were."""
+    def forward(self, pixels: Tensor, rows: Tensor, first: Tensor, seed: Tensor, amount: Tensor) -> Tensor:
+        """The strip's pixels in the look, as ``LookPixels`` gives them, opaque where they were."""
         top: Any = first  # numbers where it is not a graph
         factor: Any = amount
         looked = self.look.part(image_of(pixels), seed[None], top, rows.shape[0], factor)
         steps = dithered(looked, pixels[:, :, :3].permute(2, 0, 1)[None].float(), top)
-        steps = torch.where(grey > 0, greyed(steps, self.look.luma), steps)
+        return torch.cat([steps[0].permute(1, 2, 0).to(torch.uint8), pixels[:, :, 3:]], dim=2)
+
+
+class Grey(nn.Module):
+    """Step 0, for greyscale photos. Input: pixels."""
+
+    luma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("luma", torch.tensor(Look.LUMA).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The pixels without colour, as ``dress`` leaves them, opaque where they were."""
+        steps = greyed(pixels[:, :, :3].permute(2, 0, 1)[None], self.luma)
         return torch.cat([steps[0].permute(1, 2, 0).to(torch.uint8), pixels[:, :, 3:]], dim=2)
 
 
@@ -287,8 +301,9 @@ class Parts:
             "half_width": (Half(width=True), {"pixels": of_pixels}),
             "half_height": (Half(width=False), {"pixels": of_pixels}),
             "seed": (Seed(), {"pixels": of_pixels, "seed": None}),
+            "grey": (Grey(), {"pixels": of_pixels}),
         }
-        of_look = {"pixels": of_pixels, "rows": rows, "first": None, "seed": None, "amount": None, "grey": None}
+        of_look = {"pixels": of_pixels, "rows": rows, "first": None, "seed": None, "amount": None}
         self.steps |= {f"look_{name}": (InLook(Look(LOOKS[name])), of_look) for name in CHOICES}
 
     @torch.no_grad()
@@ -316,8 +331,8 @@ class Parts:
         run("half_height", pixels=run("half_width", pixels=pixels))
         seed = run("seed", pixels=pixels, seed=torch.tensor(0))
         for name in CHOICES:
-            strip, amount, grey = pixels[5:-2], torch.tensor(0.7), torch.tensor(0.0)
-            run(f"look_{name}", pixels=strip, rows=rows, first=first, seed=seed, amount=amount, grey=grey)
+            looked = run(f"look_{name}", pixels=pixels[5:-2], rows=rows, first=first, seed=seed, amount=torch.tensor(0.7))
+        run("grey", pixels=looked)
         return runs
 
 

@@ -19,12 +19,13 @@ function windowOf({ data, width, height }, [most, mostAcross]) {
 export async function dressed(networks, photo, look, pause) {
   if (!look) return photo;
   const { width, height } = photo, data = new Uint8ClampedArray(photo.data.length), rows = length(height);
-  const amount = floats([look.amount]), grey = floats([photo.greyscale ? 1 : 0]);
+  const amount = floats([look.amount]);
   let seed = whole(0);
   for (const { top, bottom } of strips(photo, networks.settings.strip)) seed = await networks.run("seed", { pixels: rowsOf(photo, top, bottom), seed });
   for (const { top, bottom } of strips(photo, networks.settings.strip)) {
-    const inputs = { pixels: rowsOf(photo, top, bottom), rows, first: whole(top), seed, amount, grey };
-    data.set((await networks.run(`look_${look.name}`, inputs)).data, 4 * width * top);
+    let pixels = await networks.run(`look_${look.name}`, { pixels: rowsOf(photo, top, bottom), rows, first: whole(top), seed, amount });
+    if (photo.greyscale) pixels = await networks.run("grey", { pixels });
+    data.set(pixels.data, 4 * width * top);
     await pause();
   }
   return { ...photo, data };
