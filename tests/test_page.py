@@ -240,12 +240,13 @@ def test_the_networks_under_node_together_do_what_infer_does(tmp_path):
         looked = dress(photo, LookPixels(Look(LOOKS[look[0]], look[1]))) if look else photo
         expected = model(looked.pixels[None], strength)
         apart = np.abs(given[..., :3].astype(int) - expected[0].permute(1, 2, 0).numpy())
-        print(f"{case}: {(apart > 0).mean():.4%} of the values differ, by {apart.max()} at most; scores {result}")
-        assert (given[..., 3] == 255).all()
-        assert (apart.max(axis=-1) <= 2).mean() >= 0.999
         with torch.no_grad():
             scores = [quality(to_float(pixels)).item() for pixels in (photo.pixels[None], expected)]
-        assert [result["before"], result["after"]] == pytest.approx(scores, abs=0.3)
+        points = np.abs(np.subtract([result["before"], result["after"]], scores)).max()
+        print(f"{width}x{height} px, look {look}: {(apart > 0).mean():.3%} of the values differ, by {apart.max()} at most; scores by {points:.3f}")
+        assert (given[..., 3] == 255).all()
+        assert (apart.max(axis=-1) <= 2).mean() >= 0.999
+        assert points <= 0.3
 
 
 # The browser
