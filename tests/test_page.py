@@ -515,6 +515,21 @@ def test_the_large_view_works_by_keyboard(session):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_the_divider_is_in_sight_on_a_narrow_screen(session):
+    page = session.page
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.click("li:has-text('alpha.png') .compare")
+    place = "(() => { const picture = document.querySelector('#slider'), box = picture.getBoundingClientRect();"
+    place += " return box.left + (box.width * picture.value) / 100; })()"
+    for keys in (["ArrowRight", "ArrowRight"], ["End"]):  # to 200%, twice as wide as the screen; then the divider, to the right border
+        page.focus("#divider" if keys == ["End"] else "#zoom input[value='0']")
+        for key in keys:
+            page.keyboard.press(key)
+        assert 0 <= page.evaluate(place) <= 360
+    page.click("#close")
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def write_other_kinds(folder):
     """Small files of the other kinds that the page reads: each has a way of its own through it."""
     folder.mkdir()

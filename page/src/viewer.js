@@ -36,9 +36,18 @@ function zoom(factor) {
   stage.dataset.zoom = factor;
   const width = factor ? `${(item.width * factor) / devicePixelRatio}px` : "";
   for (const picture of [before, after]) picture.style.width = width;
+  stage.scrollTop = (slider.clientHeight - stage.clientHeight) / 2;
+  showDivider();
 }
 
-divider.addEventListener("input", () => divide(Number(divider.value)));
+function showDivider() {
+  stage.scrollLeft = (slider.clientWidth * divider.value) / 100 - stage.clientWidth / 2;
+}
+
+divider.addEventListener("input", () => {
+  divide(Number(divider.value));
+  showDivider();
+});
 slider.addEventListener("slide", () => (divider.value = slider.value));
 element("zoom").addEventListener("change", (event) => zoom(Number(event.target.value)));
 element("close").addEventListener("click", () => dialog.close());
