@@ -1,6 +1,6 @@
-"""Seconds and memory of the page in Chromium, photo by photo: ``python -m benchmarks.page``. The page has to be built (make page).
+"""Seconds and memory of the page in Chromium, photo by photo: ``python -m benchmarks.page [--look NAME]``. The page has to be built (make page).
 
-The seconds are those of a photo from its choice until it can be saved, both scores included; the CPU seconds, which other work on the machine hardly
+The seconds are those of a photo from its choice until it can be saved, its scores included; the CPU seconds, which other work on the machine hardly
 changes, are those of all threads. The memory is the peak of the process that holds the page. Both leave out the other processes of Chromium.
 """
 
@@ -65,6 +65,7 @@ def main() -> None:
     """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
+    parser.add_argument("--look", default="", help="a look that the page offers (default: none)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     from playwright.sync_api import sync_playwright
@@ -79,7 +80,8 @@ def main() -> None:
             page = browser.new_page()
             page.goto(f"http://127.0.0.1:{running.server_port}/")
             page.wait_for_selector("body[data-ready]", timeout=PATIENCE)
-            rows.append({"photo": f"{size[0]}x{size[1]}", **measured(page, photo)})
+            page.select_option("#look", args.look)
+            rows.append({"photo": f"{size[0]}x{size[1]}", "look": args.look or "none", **measured(page, photo)})
             browser.close()
         running.shutdown()
     tell("page", rows, args.json)

@@ -219,6 +219,7 @@ def test_missing_packages_are_found(monkeypatch):
         (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
         (["--biqa", "bundled"], "--biqa bundled goes with --what biqa"),
         (["--what", "page", "--biqa", "bundled"], "--biqa bundled goes with --what biqa"),
+        (["--what", "page", "--look", "film:0.5"], "--look film:0.5 goes with --what filter; --what page exports every look that the page offers"),
         (["--what", "biqa", "--checkpoint", "a.safetensors"], "--checkpoint a.safetensors goes with --what filter"),
         (["--what", "biqa", "--biqa", "scorer.ts"], "cannot export the quality model 'scorer.ts'"),
         (["--what", "biqa", "--biqa", "koncept512:nowhere.pth"], "nowhere.pth: no such file"),

@@ -90,6 +90,16 @@ def test_gradients_exist(name):
     assert (slope * direction).sum().item() == pytest.approx(difference.item(), rel=1e-3)
 
 
+@every_look
+@pytest.mark.parametrize("amount", [0.3, MOST])
+def test_the_amount_may_be_given_later(name, amount, colours):
+    seed = torch.tensor([7])
+    given_later = Look(LOOKS[name]).part(to_float(colours), seed, 0, 40, amount)
+    assert (given_later - Look(LOOKS[name], amount).part(to_float(colours), seed, 0, 40)).abs().max() < 1e-6
+    as_tensor = Look(LOOKS[name]).part(to_float(colours), seed, 0, 40, torch.tensor(amount))  # an input of an exported graph
+    assert torch.allclose(as_tensor, given_later, atol=1e-6)
+
+
 # Building blocks
 
 

@@ -12,13 +12,17 @@ from camo import CamoError
 from camo.__main__ import main
 from camo.export import parts as parts_module
 from camo.export.export import photo_like
-from camo.export.parts import Parts, export_parts
+from camo.export.parts import CASES, Parts, export_parts
 from camo.filter.checkpoint import load_filter, save_filter
 from camo.filter.full_size import FullSize
 from camo.filter.generator import Filter
-from camo.photos.images import to_float, to_uint8
+from camo.filter.look_pixels import LookPixels, dress
+from camo.filter.look_settings import LOOKS, MOST
+from camo.filter.looks import Look
+from camo.photos.images import Photo, to_float, to_uint8
 from camo.quality.models import load_bundled
 
+LOOKED = ("golden", "mono", "film")  # together they have all that a look can have
 SIZES = [(384, 512, 1.0), (17, 200, 1.7), (427, 640, 0.6), (1100, 1500, 1.0), (270, 3001, 1.3)]  # height, width, strength
 
 
@@ -36,6 +40,15 @@ class Sequence:
     def strips(self, height, width):
         step = max(1, self.settings["strip"] // width)
         return [(top, min(top + step, height)) for top in range(0, height, step)]
+
+    def dressed(self, name, pixels, amount, greyscale):
+        rows, seed = np.zeros(pixels.shape[0], np.uint8), np.array(0)
+        strips = self.strips(*pixels.shape[:2])
+        for top, bottom in strips:
+            seed = self.run("seed", pixels=pixels[top:bottom], seed=seed)
+        inputs = {"rows": rows, "seed": seed, "amount": np.array(amount, np.float32)}
+        looked = [self.run(f"look_{name}", pixels=pixels[top:bottom], first=np.array(top), **inputs) for top, bottom in strips]
+        return np.concatenate([self.run("grey", pixels=strip) if greyscale else strip for strip in looked])
 
     def narrowed(self, step, pixels):
         rows, columns = (np.zeros(side, np.uint8) for side in pixels.shape[:2])
@@ -88,6 +101,8 @@ def sequence(tmp_path_factory):
         torch.nn.init.normal_(parameter, std=0.15)
     save_filter(folder / "random.safetensors", model, {})
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts_module, "CHOICES", LOOKED)  # each takes seconds
+        patch.setattr(parts_module, "CASES", CASES[:1])  # for the check
         patch.setattr(parts_module, "write", lambda path, content, *_: path.write_bytes(content))  # its check has tests of its own, and takes seconds
         export_parts(folder / "random.safetensors", folder / "out")
     return Sequence(folder / "out"), load_filter(folder / "random.safetensors")
@@ -117,6 +132,21 @@ def test_strips_change_nothing(sequence, monkeypatch):
     whole = run(pixels, 1.0)
     monkeypatch.setitem(run.settings, "strip", 7 * 400)
     assert np.abs(run(pixels, 1.0).astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize("greyscale", [False, True])
+@pytest.mark.parametrize(("height", "width", "amount"), [(60, 90, 1.0), (17, 400, 0.3), (800, 1100, MOST)])
+@pytest.mark.parametrize("name", LOOKED)
+def test_a_look_gives_the_pixels_that_infer_gives(sequence, name, height, width, amount, greyscale, monkeypatch):
+    run, _ = sequence
+    photo, pixels = rgba(height, width)
+    monkeypatch.setitem(run.settings, "strip", 37 * width)
+    looked = run.dressed(name, pixels, amount, greyscale)
+    expected = dress(Photo(photo[0], "PNG", greyscale=greyscale), LookPixels(Look(LOOKS[name], amount))).pixels.permute(1, 2, 0).numpy()
+    apart = np.abs(looked[..., :3].astype(int) - expected)
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 1e-4  # where dithering lies between two steps by a rounding
+    assert np.array_equal(looked[..., 3], pixels[..., 3])  # alpha
 
 
 @pytest.mark.parametrize(("height", "width"), [(321, 481), (16, 900), (1100, 1500)])

@@ -3,6 +3,8 @@
 A browser has little memory, so a large photo passes in strips, as in ``camo.filter.full_size``. Each file holds one step, made of the filter's own
 methods; whoever runs them only cuts strips and keeps what lies between the steps. For a photo of H x W px, pixels being (rows, W, 4) uint8 RGBA:
 
+0. only with a look: ``seed``, which adds up the pixels of all strips, as the grain is drawn by the whole photo; then ``look_NAME``: pixels of each
+   strip -> its pixels in the look, which take the photo's place in all that follows; ``grey``: takes the colours out of a greyscale photo again;
 1. ``narrow``: pixels of each strip -> the strip reduced to the working width w, (1, 3, rows, w);
 2. ``plan``: all of these, one below the other -> what the U-Net plans, at the working height h and the photo's width, (1, 3, h, W);
 3. ``residual``: pixels of each strip with ``reach`` rows more above and below, and the plan -> the strip's residual, (1, 3, rows, W) float16;
@@ -11,7 +13,7 @@ methods; whoever runs them only cuts strips and keeps what lies between the step
 5. ``second``: for large photos, 1 to 4 for the window in the centre, then its pixels and residual -> what is added there, (1, 3, rows, columns);
 6. ``finish``: pixels and residual of each strip, the ceiling and the second residual -> pixels, opaque where they were.
 
-``view`` and ``score`` are the quality model, as ``narrow`` and ``plan``. ``half`` is the photo at half its size, ``double`` the way back.
+``view`` and ``score`` are the quality model, as ``narrow`` and ``plan``. ``half_width`` and then ``half_height`` give the photo at half its size.
 Sizes that a graph needs to know beyond its pixels are the lengths of its inputs ``rows`` (H) and ``columns`` (W), whose values do not matter:
 exported graphs follow the shapes of inputs, not their values. ``networks.json`` holds the numbers that decide the sequence.
 """
@@ -33,6 +35,9 @@ from camo.filter.checkpoint import load_filter
 from camo.filter.full_size import FullSize
 from camo.filter.generator import Filter, power_of
 from camo.filter.jnd import JustNoticeableDifference
+from camo.filter.look_pixels import dithered, greyed
+from camo.filter.look_settings import LOOKS, MOST
+from camo.filter.looks import Look, seed_of
 from camo.filter.two_pass import fade_in, least_large_area, pixels_at
 from camo.photos.images import to_float, to_uint8
 from camo.photos.working_size import working_size
@@ -43,7 +48,9 @@ SETTINGS = "networks.json"
 TOLERANCE = 1e-3  # of values whose own range is 0 to about 1
 STEP = 1 / 255
 # A plan is multiplied by the JND, at most 0.1: what it may differ by is a quarter of an 8-bit step even there.
-TOLERANCES = {"plan": 0.01, "finish": STEP, "half_width": STEP, "half_height": STEP, "score": SCORE_TOLERANCE}
+TOLERANCES = {"plan": 0.01, "finish": STEP, "half_width": STEP, "half_height": STEP, "score": SCORE_TOLERANCE, "grey": STEP}
+CHOICES = ("vivid", "warm", "golden", "cool", "mono", "film")  # the looks that the page offers; the other two are kinds of mono
+TOLERANCES |= {f"look_{name}": STEP for name in CHOICES}  # they round to steps as well
 # Of the tracer: it will not have a map of one pixel, to which the quality model comes below 33. The graphs do not mind.
 H, W, ROWS, LOW, SLIM = (Dim(name, min=least) for name, least in (("H", 16), ("W", 16), ("rows", 3), ("h", 2), ("w", 33)))
 
@@ -51,6 +58,45 @@ H, W, ROWS, LOW, SLIM = (Dim(name, min=least) for name, least in (("H", 16), ("W
 def image_of(pixels: Tensor) -> Tensor:
     """Pixels of a canvas as values: (rows, columns, 4) uint8 RGBA -> (1, 3, rows, columns) float in [0, 1]."""
     return to_float(pixels[:, :, :3].permute(2, 0, 1)[None])
+
+
+class Seed(nn.Module):
+    """Step 0. Inputs: pixels, seed (int64), which begins with zero."""
+
+    def forward(self, pixels: Tensor, seed: Tensor) -> Tensor:
+        """The seed with one strip more."""
+        return seed + seed_of(pixels[:, :, :3].permute(2, 0, 1)[None])[0]
+
+
+class InLook(nn.Module):
+    """Step 0. Inputs: pixels, rows, first (int64, the strip's first row), seed, amount (float, above 0)."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self.look = look
+
+    def forward(self, pixels: Tensor, rows: Tensor, first: Tensor, seed: Tensor, amount: Tensor) -> Tensor:
+        """The strip's pixels in the look, as ``LookPixels`` gives them, opaque where they were."""
+        top: Any = first  # numbers where it is not a graph
+        factor: Any = amount
+        looked = self.look.part(image_of(pixels), seed[None], top, rows.shape[0], factor)
+        steps = dithered(looked, pixels[:, :, :3].permute(2, 0, 1)[None].float(), top)
+        return torch.cat([steps[0].permute(1, 2, 0).to(torch.uint8), pixels[:, :, 3:]], dim=2)
+
+
+class Grey(nn.Module):
+    """Step 0, for greyscale photos. Input: pixels."""
+
+    luma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("luma", torch.tensor(Look.LUMA).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The pixels without colour, as ``dress`` leaves them, opaque where they were."""
+        steps = greyed(pixels[:, :, :3].permute(2, 0, 1)[None], self.luma)
+        return torch.cat([steps[0].permute(1, 2, 0).to(torch.uint8), pixels[:, :, 3:]], dim=2)
 
 
 class Narrow(nn.Module):
@@ -222,6 +268,8 @@ class Parts:
             "leastLargeArea": least_large_area(model),
             "window": [model.centre.height, model.centre.width],
             "threshold": THRESHOLD,
+            "looks": CHOICES,
+            "mostLook": MOST,
         }
         of_pixels, of_residual = ({0: ROWS, 1: W}, {2: ROWS, 3: W})
         of_narrow, rows, columns = {2: H, 3: SLIM}, {0: H}, {0: W}
@@ -252,7 +300,11 @@ class Parts:
             "score": (Score(quality), {"narrow": of_narrow, "columns": columns}),
             "half_width": (Half(width=True), {"pixels": of_pixels}),
             "half_height": (Half(width=False), {"pixels": of_pixels}),
+            "seed": (Seed(), {"pixels": of_pixels, "seed": None}),
+            "grey": (Grey(), {"pixels": of_pixels}),
         }
+        of_look = {"pixels": of_pixels, "rows": rows, "first": None, "seed": None, "amount": None}
+        self.steps |= {f"look_{name}": (InLook(Look(LOOKS[name])), of_look) for name in CHOICES}
 
     @torch.no_grad()
     def runs(self, height: int, width: int) -> dict[str, dict[str, Tensor]]:
@@ -277,6 +329,10 @@ class Parts:
         run("finish", pixels=pixels[5:-2], residual=residual, ceiling=ceiling, second=second, strength=strength, place=place, large=large)
         run("score", narrow=run("view", pixels=pixels, rows=rows), columns=columns)
         run("half_height", pixels=run("half_width", pixels=pixels))
+        seed = run("seed", pixels=pixels, seed=torch.tensor(0))
+        for name in CHOICES:
+            looked = run(f"look_{name}", pixels=pixels[5:-2], rows=rows, first=first, seed=seed, amount=torch.tensor(0.7))
+        run("grey", pixels=looked)
         return runs
 
 

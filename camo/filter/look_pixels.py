@@ -73,10 +73,14 @@ class Looked(nn.Module):
         return dithered(self.look(image), (255 * image).round()) / 255
 
 
+def greyed(pixels: Tensor, luma: Tensor) -> Tensor:
+    """Each pixel's luma in all three channels, in whole steps. Shape: (B, 3, H, W) in 0..255 and weights (1, 3, 1, 1) -> (B, 3, H, W) float."""
+    return (pixels * luma).sum(1, keepdim=True).round().expand(-1, 3, -1, -1)
+
+
 def dress(photo: Photo, look: LookPixels) -> Photo:
     """The photo in a look. A greyscale photo stays one: it gets the tones of the look and none of its colours."""
     pixels = look(photo.pixels[None])[0]
     if photo.greyscale:
-        weights = look.look.luma.view(3, 1, 1).to(pixels.device)
-        pixels = (pixels * weights).sum(0, keepdim=True).round().to(torch.uint8).expand(3, -1, -1).contiguous()
+        pixels = greyed(pixels[None], look.look.luma.to(pixels.device))[0].to(torch.uint8).contiguous()
     return replace(photo, pixels=pixels)

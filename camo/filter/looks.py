@@ -60,7 +60,7 @@ class Look(nn.Module):
         """The photo in this look."""
         return self.part(image, seed_of((255 * image).round().long()), 0, image.shape[-2])
 
-    def part(self, image: Tensor, seed: Tensor, top: int, height: int) -> Tensor:
+    def part(self, image: Tensor, seed: Tensor, top: int, height: int, amount: float = 1.0) -> Tensor:
         """The look on some rows of photos.
 
         Args:
@@ -68,32 +68,37 @@ class Look(nn.Module):
             seed: (B,) int64, ``seed_of`` the whole photos.
             top: how many rows are above.
             height: of the photos, px.
+            amount: factor of the look's own amount, above 0; in an exported graph this is an input. Unlike there, no bounds are checked.
         """
         if self.nothing:
             return image
-        image = self.curves(image)
+        image = self.curves(image, amount)
         if self.saturation != 0:
-            image = self.saturated(image)
+            image = self.saturated(image, amount)
         if self.mono > 0:
-            image = torch.lerp(image, (image * self.mix).sum(1, keepdim=True), self.mono)
+            image = torch.lerp(image, (image * self.mix).sum(1, keepdim=True), (amount * self.mono * torch.ones_like(self.luma)).clamp(max=1))
         if self.vignette > 0 or self.grain > 0:
             rows = top + torch.arange(image.shape[-2], device=image.device)
             columns = torch.arange(image.shape[-1], device=image.device)
             sides = torch.stack([torch.full_like(rows[0], height), torch.full_like(rows[0], image.shape[-1])]).float()
             if self.vignette > 0:
-                image = image * self.falloff(rows, columns, sides)
+                image = image * self.falloff(rows, columns, sides, amount)
             if self.grains is not None:
-                image = self.grained(image, self.grains(seed, rows.float(), columns.float(), sides.min()))
+                image = self.grained(image, self.grains(seed, rows.float(), columns.float(), sides.min()), amount)
         return image
 
-    def curves(self, image: Tensor) -> Tensor:
-        """Colour temperature, tone curve and split toning: a monotone curve of each channel. Shape: as the input."""
-        image = image * self.gains
-        tone = (image - self.pivot) * self.steepness + self.brightness
-        image = image + image * (1 - image) * tone
-        return image - self.light_tint * image.square() + self.dark_tint * (1 - image).square()
+    def curves(self, image: Tensor, amount: float = 1.0) -> Tensor:
+        """Colour temperature, tone curve and split toning: a monotone curve of each channel. Shape: as the input.
 
-    def saturated(self, image: Tensor) -> Tensor:
+        Squares are products, here and below: ONNX would compute powers, which takes browsers several times as long.
+        """
+        image = image * (1 + amount * (self.gains - 1))
+        tone = (image - self.pivot) * (amount * self.steepness) + amount * self.brightness
+        image = image + image * (1 - image) * tone
+        dark = 1 - image
+        return image - amount * self.light_tint * (image * image) + amount * self.dark_tint * (dark * dark)
+
+    def saturated(self, image: Tensor, amount: float = 1.0) -> Tensor:
         """More or less colour at the same luma.
 
         A colour's saturation u is its distance from grey as a part of what the range allows at this luma and hue. More of it means
@@ -102,24 +107,26 @@ class Look(nn.Module):
         luma = (image * self.luma).sum(1, keepdim=True)
         colour = image - luma
         if self.saturation < 0:
-            return luma + (1 + self.saturation) * colour
+            return luma + (1 + amount * self.saturation) * colour
         above, below = colour.amax(1, keepdim=True), -colour.amin(1, keepdim=True)
         room = 1 - torch.maximum(above / (1 - luma).clamp(min=1e-3), below / luma.clamp(min=1e-3)).clamp(max=1)
         cb, cr = colour[:, 2:] / 1.772, colour[:, :1] / 1.402
         towards = (cb * self.SKIN[0] + cr * self.SKIN[1]).clamp(min=0)
-        skin = (towards.square() / (cb.square() + cr.square() + 1e-6)).square().square()  # the angle's cosine to the eighth: half at 24 degrees
-        return image + self.saturation * room * (1 - self.skin * skin) * colour
+        skin = towards * towards / (cb * cb + cr * cr + 1e-6)
+        skin = skin * skin
+        skin = skin * skin  # the angle's cosine to the eighth: half at 24 degrees
+        return image + amount * self.saturation * room * (1 - self.skin * skin) * colour
 
-    def falloff(self, rows: Tensor, columns: Tensor, sides: Tensor) -> Tensor:
+    def falloff(self, rows: Tensor, columns: Tensor, sides: Tensor, amount: float = 1.0) -> Tensor:
         """A vignette's factor: 1 less the distance from the centre to the fourth. Shape: (rows,), (columns,), (2,) -> (rows, columns)."""
         down, right = ((place + 0.5 - side / 2).square() for place, side in ((rows, sides[0]), (columns, sides[1])))
         distance = (down[:, None] + right) / (sides.square().sum() / 4)  # squared, 1 in the corners
-        return 1 - self.vignette * distance.square()
+        return 1 - amount * self.vignette * distance.square()
 
-    def grained(self, image: Tensor, noise: Tensor) -> Tensor:
+    def grained(self, image: Tensor, noise: Tensor, amount: float = 1.0) -> Tensor:
         """Grain of a strength that depends on luma, and that each channel has room for. Shape: (B, 3, rows, W), (B, 1, rows, W) -> as the first."""
         luma = (image * self.luma).sum(1, keepdim=True)
-        strength = 4 * self.grain * (1 - (1 - self.grain_lights) * luma)
+        strength = 4 * amount * self.grain * (1 - (1 - self.grain_lights) * luma)
         return image + strength * noise * image * (1 - image)
 
 

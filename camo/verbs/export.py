@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export; return 0. Raises CamoError like ``export_filter``, ``export_biqa`` and ``export_parts``."""
     if args.look is not None and args.what != "filter":
-        raise CamoError(f"--look {args.look} goes with --what filter")
+        elsewhere = "; --what page exports every look that the page offers" if args.what == "page" else ""
+        raise CamoError(f"--look {args.look} goes with --what filter{elsewhere}")
     if args.biqa is not None and args.what != "biqa":
         raise CamoError(f"--biqa {args.biqa} goes with --what biqa")
     if args.checkpoint is not None and args.what == "biqa":

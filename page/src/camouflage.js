@@ -1,5 +1,5 @@
 // The order of the exported steps; camo/export/parts.py says what each does. Only strips are cut here.
-import { bytes, floats, length, planes, whole } from "./networks.js";
+import { bytes, floats, length, planes, whole } from "./tensors.js";
 
 function* strips({ width, height }, most) {
   const rows = Math.max(1, Math.floor(most / width));
@@ -13,6 +13,22 @@ function windowOf({ data, width, height }, [most, mostAcross]) {
   const cut = new Uint8ClampedArray(4 * rows * columns);
   for (let y = 0; y < rows; y += 1) cut.set(data.subarray(4 * ((top + y) * width + left), 4 * ((top + y) * width + left + columns)), 4 * y * columns);
   return { data: cut, width: columns, height: rows, top, left };
+}
+
+// The photo in a look { name, amount }; the photo itself without one.
+export async function dressed(networks, photo, look, pause) {
+  if (!look) return photo;
+  const { width, height } = photo, data = new Uint8ClampedArray(photo.data.length), rows = length(height);
+  const amount = floats([look.amount]);
+  let seed = whole(0);
+  for (const { top, bottom } of strips(photo, networks.settings.strip)) seed = await networks.run("seed", { pixels: rowsOf(photo, top, bottom), seed });
+  for (const { top, bottom } of strips(photo, networks.settings.strip)) {
+    let pixels = await networks.run(`look_${look.name}`, { pixels: rowsOf(photo, top, bottom), rows, first: whole(top), seed, amount });
+    if (photo.greyscale) pixels = await networks.run("grey", { pixels });
+    data.set(pixels.data, 4 * width * top);
+    await pause();
+  }
+  return { ...photo, data };
 }
 
 // The photo reduced to the width at which a network looks at it: (1, 3, H, w). pause() is awaited after each strip, and ends the work by throwing.

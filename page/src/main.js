@@ -1,10 +1,10 @@
 // The page: photos in, a list with scores, files out. All work is done by the worker.
 import { downloadZip } from "client-zip";
 import { cancel, run, start } from "./jobs.js";
-import { compare } from "./viewer.js";
+import { compare, lookWords } from "./viewer.js";
 
 const element = (id) => document.getElementById(id);
-const [status, progress, list, strength, keep, platform] = ["status", "progress", "photos", "strength", "location", "platform"].map(element);
+const [status, progress, list, strength, look, amount, keep, platform] = ["status", "progress", "photos", "strength", "look", "amount", "location", "platform"].map(element);
 const items = [];
 let running, round = 0, threshold = 50;
 
@@ -29,7 +29,7 @@ function add(files) {
 }
 
 function remove(item) {
-  if (item === running?.item) cancel(running.id);
+  if (item === running?.item) stop();
   const next = item.entry.nextElementSibling ?? item.entry.previousElementSibling;
   item.entry.remove();
   items.splice(items.indexOf(item), 1);
@@ -65,12 +65,14 @@ function bar(words, value) {
 }
 
 function showResult(item) {
-  const { before, after, leftOut, notice } = item, save = item.part("save"), note = item.part("note");
+  const { before, inLook, after, leftOut, notice } = item, save = item.part("save"), note = item.part("note");
   const notes = [notice, leftOut.length ? `Left out: ${leftOut.join("; ")}.` : ""].filter(Boolean);
+  const facts = [`${item.width}x${item.height} px`, item.look && lookWords(item.look)].filter(Boolean).join(", ");
   const hidden = after < threshold ? "hidden from this model" : "not hidden from this model; a higher strength may help";
-  show(item, "done", `${item.width}x${item.height} px; ${before < threshold ? "scored low before, too" : hidden}`);
-  const checks = (item.checks ?? []).flatMap(({ name, before: one, after: other }) => [bar(`${name}, before`, one), bar(`${name}, after`, other)]);
-  item.part("scores").replaceChildren(bar("before", before), bar("after", after), ...checks);
+  show(item, "done", `${facts}; ${(inLook ?? before) < threshold ? "scored low before, too" : hidden}`);
+  const control = item.look ? "in this look" : "before"; // what the camouflage is measured against
+  const checks = (item.checks ?? []).flatMap(({ name, before: one, after: other }) => [bar(`${name}, ${control}`, one), bar(`${name}, after`, other)]);
+  item.part("scores").replaceChildren(bar("before", before), ...(item.look ? [bar(control, inLook)] : []), bar("after", after), ...checks);
   note.textContent = notes.join(" ");
   note.hidden = !notes.length;
   save.href = item.resultUrl;
@@ -80,7 +82,11 @@ function showResult(item) {
 
 // Work
 
-const settings = () => ({ strength: Number(strength.value), keepLocation: !keep.checked });
+const settings = () => ({
+  strength: Number(strength.value),
+  look: look.value ? { name: look.value, amount: Number(amount.value) } : null,
+  keepLocation: !keep.checked,
+});
 
 async function work() {
   overview();
@@ -94,12 +100,22 @@ async function work() {
   overview();
 }
 
-const watch = (item) => ({
-  onStart: (id) => (running = { item, id }),
+// A job may have to wait for another one before it has an id.
+const watch = () => ({
+  onStart: (id) => {
+    running.id = id;
+    if (running.stopped) cancel(id);
+  },
   onProgress: (part) => {
     progress.value = part;
   },
 });
+
+function stop() {
+  if (!running) return;
+  running.stopped = true;
+  if (running.id) cancel(running.id);
+}
 
 async function camouflage(item) {
   const asked = round;
@@ -107,7 +123,7 @@ async function camouflage(item) {
   show(item, "running", "Working");
   overview();
   try {
-    const result = await run("camouflage", { file: item.file, ...settings() }, watch(item));
+    const result = await run("camouflage", { file: item.file, ...settings() }, watch());
     if (!items.includes(item) || asked !== round) return;
     Object.assign(item, result, { resultUrl: URL.createObjectURL(result.blob), name: named(item.file.name, result.format) });
     showResult(item);
@@ -122,7 +138,7 @@ async function check(item) {
   const { blob } = item;
   let checks = null;
   try {
-    checks = await run("check", { file: item.file, result: blob }, watch(item));
+    checks = await run("check", { file: item.file, look: item.look, result: blob }, watch());
   } catch (error) {
     if (error.message !== "cancelled") checks = []; // it would fail again
   }
@@ -137,7 +153,7 @@ const named = (name, format) => (format === "JPEG" && /\.(heic|heif|avif)$/i.tes
 
 function again() {
   round += 1;
-  if (running?.id) cancel(running.id);
+  stop();
   for (const item of items) {
     forget(item);
     show(item, "waiting", "Waiting");
@@ -168,12 +184,18 @@ function listen() {
   element("cancel").addEventListener("click", () => {
     for (const item of items) if (item.state === "waiting") show(item, "cancelled", "Cancelled");
     platform.checked = false;
-    if (running?.id) cancel(running.id);
+    stop();
   });
   element("clear").addEventListener("click", () => [...items].forEach(remove));
   element("zip").addEventListener("click", saveAll);
   strength.addEventListener("input", () => (element("strength-value").value = Number(strength.value).toFixed(1)));
   strength.addEventListener("change", again);
+  look.addEventListener("change", () => {
+    amount.disabled = !look.value;
+    again();
+  });
+  amount.addEventListener("input", () => (element("amount-value").value = Number(amount.value).toFixed(1)));
+  amount.addEventListener("change", again);
   keep.addEventListener("change", again);
   platform.addEventListener("change", () => work());
   document.querySelector(".settings").addEventListener("submit", (event) => event.preventDefault());
@@ -208,7 +230,10 @@ async function saveAll() {
 start();
 listen();
 try {
-  ({ threshold } = await run("load", { base: new URL("./networks/", document.baseURI).href }, { onProgress: (part) => (progress.value = part) }));
+  const loaded = await run("load", { base: new URL("./networks/", document.baseURI).href }, { onProgress: (part) => (progress.value = part) });
+  ({ threshold } = loaded);
+  amount.max = loaded.mostLook;
+  look.append(...loaded.looks.map((name) => new Option(name, name)));
   overview();
   document.body.dataset.ready = "true";
 } catch (error) {

@@ -1,6 +1,6 @@
 // Everything that takes time: decoding, networks, encoding. One message in, one job; it answers with progress and then the result or the fault.
 import { FileError } from "./bytes.js";
-import { camouflage, half, score } from "./camouflage.js";
+import { camouflage, dressed, half, score } from "./camouflage.js";
 import { decode, encode, jpegBytes, jpegPixels, load, TYPES } from "./codecs.js";
 import { Networks } from "./networks.js";
 import { encode as encodePng } from "./png.js";
@@ -31,20 +31,21 @@ async function read(blob) {
 }
 
 const JOBS = {
-  async camouflage({ file, strength, keepLocation }, pause, progress) {
-    const photo = await read(file);
+  async camouflage({ file, strength, look, keepLocation }, pause, progress) {
+    const original = await read(file);
     progress(0.1);
-    const before = await score(networks, photo, pause);
+    const before = await score(networks, original, pause), photo = await dressed(networks, original, look, pause);
+    const inLook = look ? await score(networks, photo, pause) : null;
     const data = await camouflage(networks, photo, strength, pause, progress);
     const { bytes, leftOut } = await encode(photo, data, keepLocation);
     progress(0.9);
     const after = await score(networks, await decode(bytes), pause); // of the file that is saved, not of what went into it
     const { format, width, height, notice } = photo;
-    return { blob: new Blob([bytes], { type: TYPES[format] }), format, width, height, notice, before, after, leftOut };
+    return { blob: new Blob([bytes], { type: TYPES[format] }), format, width, height, notice, look, before, inLook, after, leftOut };
   },
 
-  async check({ file, result }, pause) {
-    const original = await read(file), written = await read(result), rows = [];
+  async check({ file, look, result }, pause) {
+    const original = await dressed(networks, await read(file), look, pause), written = await read(result), rows = [];
     for (const [name, operation] of Object.entries(CHECKS)) {
       const scores = [];
       for (const photo of [original, written]) scores.push(await score(networks, await operation(photo, networks, pause), pause));
@@ -53,8 +54,9 @@ const JOBS = {
     return rows;
   },
 
-  async change({ file, result }) {
-    const original = await read(file), { data, width, height } = await read(result);
+  // What the camouflage changed: against the photo in its look, where it has one.
+  async change({ file, look, result }, pause) {
+    const original = await dressed(networks, await read(file), look, pause), { data, width, height } = await read(result);
     for (let at = 0; at < data.length; at += 1) data[at] = at % 4 === 3 ? 255 : 128 + MAGNIFIED * (data[at] - original.data[at]);
     return new Blob([await encodePng({ data, width, height })], { type: "image/png" });
   },
@@ -69,7 +71,8 @@ self.onmessage = async ({ data: { id, kind, ...job } }) => {
     if (kind === "load") {
       await load();
       networks = await Networks.load(job.base, (done, all) => self.postMessage({ id, progress: done / all }));
-      self.postMessage({ id, result: { threshold: networks.settings.threshold } });
+      const { threshold, looks, mostLook } = networks.settings;
+      self.postMessage({ id, result: { threshold, looks, mostLook } });
       return;
     }
     const result = await JOBS[kind](job, pauseOf(id), (progress) => self.postMessage({ id, progress }));
