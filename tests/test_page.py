@@ -232,8 +232,8 @@ def test_the_networks_under_node_together_do_what_infer_does(tmp_path):
         facts = {"file": f"photo{number}", "width": width, "height": height, "greyscale": greyscale}
         chosen = {"name": look[0], "amount": look[1]} if look else None
         cases.append({"photo": facts, "strength": strength, "look": chosen, "output": f"filtered{number}"})
-    for number, result in enumerate(under_node(tmp_path, cases)):
-        (width, height), greyscale, strength, look = settings[number]
+    for number, (setting, result) in enumerate(zip(settings, under_node(tmp_path, cases), strict=True)):
+        (width, height), greyscale, strength, look = setting
         shape = (height, width, 4)
         original, given = (np.frombuffer((tmp_path / f"{name}{number}.bin").read_bytes(), np.uint8).reshape(shape) for name in ("photo", "filtered"))
         photo = Photo(torch.from_numpy(original[..., :3].copy()).permute(2, 0, 1).contiguous(), "PNG", greyscale=greyscale)
