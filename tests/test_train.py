@@ -49,6 +49,7 @@ def folder(tmp_path_factory):
 
 def tiny(folder, **changes):
     settings = {"hold_out": 3, "width": 8, "crop_height": 64, "crop_width": 96, "batch_size": 2, "steps": 6, "validate_every": 3, "workers": 0}
+    settings |= {"unrolled": 1, "gain": 6.0}
     return TrainConfig(data=(str(folder),), **(settings | changes))
 
 
@@ -392,7 +393,7 @@ def test_a_run_starts_from_the_weights_given(folder, tmp_path):
     first, second = (load_filter(tmp_path / name / "best.safetensors").state_dict() for name in ("first", "second"))
     assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
     train.train(tiny(folder, init=given, gain=9.0, unrolled=2, steps=1), tmp_path / "third", cpu=True)
-    assert load_filter(tmp_path / "third" / "best.safetensors").arguments | {"gain": 6.0} == Filter(width=8, unrolled=2).arguments
+    assert load_filter(tmp_path / "third" / "best.safetensors").arguments == Filter(width=8, gain=9.0, unrolled=2).arguments
     with pytest.raises(CamoError, match=r"--init .*: a filter of .*, not"):
         train.train(tiny(folder, init=given, depth=2), tmp_path / "fourth", cpu=True)
 

@@ -24,6 +24,7 @@ def setting(default: Any, text: str, choices: Collection[str] | None = None, met
 PRESETS: dict[str, dict[str, Any]] = {
     # From scratch to a filter that works on most photos, in minutes on two CPU cores.
     "demo": {
+        **{"unrolled": 1, "gain": 6.0},
         **{"steps": 500, "slack": 0.5, "min_psnr": 37.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
         **{"turned": 0.1, "resized": 0.2, "quality_low": 75},  # in so few steps, a rougher channel costs a third of the protection
     },
@@ -31,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bundled": {},
     # An ablation: the published recipe of FACPA (ICLR Tiny Papers 2023) with our generator. No JPEG, no perceptual terms, 10/255 everywhere.
     "facpa": {
-        **{"shape": "flat", "gain": 10.0, "channel": "none", "perceptual": "none", "target": (0.0,), "slack": 1e-6},
+        **{"shape": "flat", "unrolled": 1, "gain": 10.0, "channel": "none", "perceptual": "none", "target": (0.0,), "slack": 1e-6},
         **{"steps": 400, "crop_height": 256, "crop_width": 256, "ema": 0.98, "validate_every": 200},
     },
     # The 2020 task: KonCept512 and the development set of KonIQ-10k, which `python -m camo prepare` makes. Needs a GPU.
@@ -65,8 +66,8 @@ class TrainConfig:
     init: str = setting("", "start from the weights of this filter, which has the same settings, instead of random ones", metavar="FILE")
     width: int = setting(48, "channels of the U-Net at stride 4")
     depth: int = setting(1, "residual blocks per stage of the U-Net")
-    gain: float = setting(6.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
-    unrolled: int = setting(1, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
+    gain: float = setting(8.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
+    unrolled: int = setting(2, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
     min_psnr: float = setting(37.2, "PSNR in dB below which the filter lets no photo fall at strength 1")
     coordinates: bool = setting(False, "learn how much to change each place of a photo, for a quality model that does not look everywhere alike")
