@@ -190,7 +190,7 @@ def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camo
         killer.join()
     assert 200 <= held[0] < 500
     assert files(tmp_path / "out") == expected
-    assert capsys.readouterr().out.startswith("500 written, 0 there already, 0 failed; ")
+    assert "\n500 written, 0 there already, 0 failed; " in f"\n{capsys.readouterr().out}"  # Ray reports the dead machine before that
 
 
 def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, five_hundred, camouflage, nodes, checkpoint):
