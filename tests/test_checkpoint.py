@@ -28,7 +28,7 @@ def test_round_trip(tmp_path, small_filter, photos):
 
 def test_shipped_filter_says_how_it_was_trained():
     provenance = read_provenance(SHIPPED_FILTER)
-    assert provenance["settings"]["biqa"] == "bundled"
+    assert provenance["settings"]["biqa"] == ["bundled"]
     assert provenance["settings"]["perceptual"] == "offline"
     assert SHIPPED_FILTER.stat().st_size < 10_000_000
 
