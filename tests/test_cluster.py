@@ -173,6 +173,7 @@ def five_hundred(folder_of_500, on_one_machine, capsys):
     return folder_of_500 / "in", expected
 
 
+@pytest.mark.cluster
 def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camouflage, nodes, capsys):
     source, expected = five_hundred
     node = nodes.add_node(**NODE)
@@ -193,11 +194,20 @@ def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camo
     assert "\n500 written, 0 there already, 0 failed; " in f"\n{capsys.readouterr().out}"  # Ray reports the dead machine before that
 
 
+@pytest.mark.cluster
 def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, five_hundred, camouflage, nodes, checkpoint):
     source, expected = five_hundred
     command = [sys.executable, ROOT / "infer.py", source, "--out", tmp_path / "out", "--checkpoint", checkpoint, "--cluster", nodes.address]
     for sent, count, status in ((signal.SIGINT, 100, INTERRUPTED), (signal.SIGKILL, 250, -signal.SIGKILL)):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            # A shell that runs the tests in the background has SIGINT ignored, which children inherit
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         held = wait_for(tmp_path / "out", count)
         process.send_signal(sent)
         output, _ = process.communicate(timeout=120)
@@ -364,11 +374,11 @@ def test_an_object_store_in_and_out(tmp_path, camouflage, on_one_machine, store,
 
 def test_shards_in_an_object_store(tmp_path, store, small_filter):
     shard(tmp_path / "in/0.tar", *((f"{index:04}", picture(index)) for index in range(3)))
-    store.put("in/sub/0.tar", (tmp_path / "in/0.tar").read_bytes())
-    run_here(on_cluster.Collection(place(store("in")), place(store("out")), Files(), tar=True), small_filter)
+    store.put("shards/sub/0.tar", (tmp_path / "in/0.tar").read_bytes())
+    run_here(on_cluster.Collection(place(store("shards")), place(store("divided")), Files(), tar=True), small_filter)
     (tmp_path / "out").mkdir()
     run_here(on_cluster.Collection(Folder(tmp_path / "in"), Folder(tmp_path / "out"), Files(), tar=True), small_filter)
-    assert store.held("out") == {"sub/0.tar": (tmp_path / "out/0.tar").read_bytes()}
+    assert store.held("divided") == {"sub/0.tar": (tmp_path / "out/0.tar").read_bytes()}
 
 
 @pytest.mark.parametrize(("address", "root"), [("gs://photos/in/", "photos/in"), ("abfs://photos@account.dfs.core.windows.net/in", "photos/in")])
