@@ -144,7 +144,7 @@ def test_the_command_writes_a_filter_that_foretells_and_overwrites_nothing(small
     folder.mkdir()
     for path in sample:
         (folder / path.name).symlink_to(path)
-    monkeypatch.setattr(needed_strength.models, "load", lambda spec: Roughness())
+    monkeypatch.setattr(needed_strength.models, "load", lambda spec, device: Roughness())
     words = ["needed", "--checkpoint", str(checkpoint), "--data", str(folder), "--val", str(folder), "--out", str(out), "--rate", "0.5"]
     monkeypatch.setattr("sys.argv", words)
     assert needed_strength.main() == 0

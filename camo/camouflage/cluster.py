@@ -401,7 +401,7 @@ def _table(part: Any) -> pa.Table:
 
 
 def _parts(table: pa.Table) -> Iterator[Any]:
-    """The parts in rows; of the first step's rows, which hold none, their numbers."""
+    """The parts in rows, pickled by ``_table`` in this run and never read from a file; of the first step's rows, which hold none, their numbers."""
     for row in table[COLUMN] if COLUMN in table.column_names else ():
         yield pickle.loads(row.as_buffer())
     if COLUMN not in table.column_names:

@@ -38,6 +38,7 @@ from camo.quality.agreement import agreement
 from camo.quality.distortions import DEGRADATIONS
 from camo.quality.efficientnet import BACKBONES, EfficientNetQuality, fold_batch_norm, save_quality
 from camo.quality.opinions import Opinion, add_arguments, from_arguments
+from camo.settings import require_at_least
 
 CORRELATION, RANK = 8.0, 0.5  # weights of these losses against that of the error, in points
 LEAST_SEVERITY, MARGIN = 0.35, 12.0  # of a degradation that must lower the score, and by how many points at severity 1
@@ -66,9 +67,7 @@ class Settings:
     seed: int = setting(0, "of the head, the order, the windows and the degradations")
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 2), ("batch_size", 2), ("crop", 64), ("pairs", 1), ("validate_every", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise CamoError(f"--{name.replace('_', '-')} {getattr(self, name)}: should be {least} or more")
+        require_at_least(self, {"steps": 2, "batch_size": 2, "crop": 64, "pairs": 1, "validate_every": 1, "workers": 0})
         if self.pairs > self.batch_size:
             raise CamoError(f"--pairs {self.pairs}: should be at most --batch-size {self.batch_size}")
 

@@ -10,6 +10,7 @@ from typing import Any
 from camo import CamoError
 from camo.quality import SPEC_HELP
 from camo.quality.models import THRESHOLD
+from camo.settings import require_at_least
 from camo.training.perceptual import CHOICES
 
 
@@ -149,10 +150,8 @@ def from_arguments(args: argparse.Namespace, resumed: dict[str, Any] | None = No
 
 
 def _check(config: TrainConfig) -> None:
-    smallest = dict.fromkeys(("hold_out", "width", "depth", "unrolled", "batch_size", "accumulate", "steps", "validate_every"), 1) | {"workers": 0}
-    for name, least in smallest.items():
-        if getattr(config, name) < least:
-            raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be {least} or more")
+    counts = ("hold_out", "width", "depth", "unrolled", "batch_size", "accumulate", "steps", "validate_every")
+    require_at_least(config, dict.fromkeys(counts, 1) | {"workers": 0})
     for name in ("slack", "gain"):
         if not 0 < getattr(config, name) < math.inf:
             raise CamoError(f"--{name} {getattr(config, name)}: should be more than 0 and finite")

@@ -28,6 +28,7 @@ from camo.quality.distortions import DEGRADATIONS
 from camo.quality.efficientnet import EfficientNetQuality, save_quality
 from camo.quality.models import Frozen
 from camo.quality.training import disagreement, optimisation, setting
+from camo.settings import require_at_least
 from camo.training.channel import mirror_out
 from camo.training.crops import CentreCrops, RandomCrops
 from camo.training.workers import ignore_signals
@@ -54,10 +55,8 @@ class Settings:
     seed: int = setting(0, "of the crops, the distortions, the strengths and the JPEG qualities")
 
     def __post_init__(self) -> None:
-        least = {"crop_height": 64, "crop_width": 64, "hold_out": 1, "steps": 2, "batch_size": 2, "validate_every": 1, "workers": 0}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise CamoError(f"--{name.replace('_', '-')} {getattr(self, name)}: should be {smallest} or more")
+        sides = {"crop_height": 64, "crop_width": 64}
+        require_at_least(self, sides | {"hold_out": 1, "steps": 2, "batch_size": 2, "validate_every": 1, "workers": 0})
         if not 1 <= self.enlarged <= 4:
             raise CamoError(f"--enlarged {self.enlarged}: should be within 1..4")
 

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from camo import CamoError
+from camo.device import choose, device_of
 from camo.filter.checkpoint import load_filter, read_provenance, save_filter
 from camo.filter.generator import Filter, power_of
 from camo.filter.needed_strength import NeededStrength
@@ -56,24 +57,24 @@ class Needs:
 def needs(model: Filter, scorer: nn.Module, photos: list[Path], operations: list[str]) -> Needs:
     """Look at photos, cut to 512x384 about their centre; ``model`` foretells nothing itself."""
     statistics, strengths, decibels = [], [], []
-    crops = CentreCrops(photos, (384, 512))
+    crops, device = CentreCrops(photos, (384, 512)), device_of(model)
     for number in tqdm(range(len(crops)), desc="needs", unit="photo", mininterval=5):
         pixels = crops[number]
-        if max(scores_after(scorer, [pixels], operation)[0] for operation in operations) < models.THRESHOLD:
+        if max(scores_after(scorer, [pixels], operation, device)[0] for operation in operations) < models.THRESHOLD:
             continue
-        original = to_float(pixels[None])
+        original = to_float(pixels[None].to(device))
         plan, seen = model.as_trained(original)
         residual = model.residual(plan, original)
         low, high = 0, len(STRENGTHS)  # the first strength that suffices is within these
         while low < high:
             middle = (low + high) // 2
             louder = STRENGTHS[middle] * residual
-            filtered = to_uint8((original + model.hold(louder, model.ceiling([louder]))).clamp(0, 1))
-            if all(scores_after(scorer, filtered, operation)[0] < models.THRESHOLD for operation in operations):
+            filtered = to_uint8((original + model.hold(louder, model.ceiling([louder]))).clamp(0, 1)).cpu()
+            if all(scores_after(scorer, filtered, operation, device)[0] < models.THRESHOLD for operation in operations):
                 high = middle
             else:
                 low = middle + 1
-        statistics.append(seen[0].double())
+        statistics.append(seen[0].cpu().double())
         strengths.append(STRENGTHS[low] if low < len(STRENGTHS) else math.inf)
         amplitude = power_of(residual).sqrt()
         held = [torch.minimum((strength * amplitude).square(), model.ceiling([strength * amplitude])).mean().item() for strength in STRENGTHS]
@@ -142,13 +143,15 @@ def main() -> int:
     parser.add_argument("--after", nargs="+", default=["JPEG 75"], choices=GRID, metavar="OP", help="protected after these (default: JPEG 75)")
     parser.add_argument("--rate", type=float, default=0.8, metavar="X", help="share of --val to protect (default: 0.8)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the filter that foretells")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or mps (default: cuda if there is a GPU, else mps, else cpu)")
     args = parser.parse_args()
     try:
         if not 0 < args.rate <= 1:
             raise CamoError(f"--rate {args.rate}: should be above 0 and at most 1")
         if args.out.exists():
             raise CamoError(f"{args.out}: exists already")
-        model, scorer = load_filter(args.checkpoint).foretelling(None), models.load(args.biqa)
+        device = choose(args.device)
+        model, scorer = load_filter(args.checkpoint).foretelling(None).to(device), models.load(args.biqa, device)
         photos = list_photos(args.data)
         training = needs(model, scorer, photos[:: max(1, len(photos) // args.photos)][: args.photos], args.after)
         needed, figures = fit(training, needs(model, scorer, list_photos(args.val), args.after), args.rate)
