@@ -51,6 +51,7 @@ MOST_PIXELS = 64_000_000  # bytes of the photos in a part at most, unless a sing
 IN_FLIGHT = {"cuda": 1_000_000_000, "cpu": 128_000_000}  # bytes of parts that wait anywhere, per device: what it does in seconds
 THREADS = 4  # that a task reads and writes with, to wait for several files at once
 RETRIES = 5  # of a part whose worker dies: a photo at which a decoder crashes must not keep the run from ending
+RESTARTS = 20  # of an actor, likewise. Its tasks have no limit of their own: until Ray knows that a machine is dead, it repeats them at once
 COLUMN = "part"
 
 
@@ -371,7 +372,8 @@ def camouflage(collection: Collection, make: Callable[[torch.device], Pipeline],
     steps = rows(steps, _step(collection.decode), num_cpus=1, max_retries=RETRIES)
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count)
     gpus = 1 if on == "cuda" else 0
-    steps = rows(steps, FilterActor, fn_constructor_args=(make, on), compute=actors, num_cpus=0, num_gpus=gpus, max_task_retries=RETRIES)
+    lasting = {"max_restarts": RESTARTS, "max_task_retries": -1}
+    steps = rows(steps, FilterActor, fn_constructor_args=(make, on), compute=actors, num_cpus=0, num_gpus=gpus, **lasting)
     steps = rows(steps, _step(lambda part: [collection.encode(part)]), num_cpus=1, max_retries=RETRIES)
     try:
         for table in steps.iter_batches(batch_size=None, batch_format="pyarrow"):
