@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -439,3 +440,23 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.delattr("camo.camouflage.cluster")
     assert infer.main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--cluster", "auto"]) == 1
     assert "pip install 'camo[cluster]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "running", "environment", "named"),
+    [
+        ("auto", ["python", "raylet"], "", None),
+        ("auto", ["python"], "", "local"),  # whatever address a cluster that was killed has left behind
+        ("auto", [], "head:6379", None),
+        ("head:6379", [], "", "head:6379"),
+    ],
+)
+def test_auto_is_the_cluster_of_this_machine_only_where_one_runs(monkeypatch, address, running, environment, named):
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda found, **_: asked.append(found))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(psutil, "process_iter", lambda _: [SimpleNamespace(info={"name": name}) for name in running])
+    monkeypatch.setenv("RAY_ADDRESS", environment)
+    with on_cluster.connected(address):
+        assert asked == [named]

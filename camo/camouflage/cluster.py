@@ -26,6 +26,7 @@ from typing import IO, Any
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: nothing is sent anywhere
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
 
+import psutil
 import pyarrow as pa
 import ray
 import ray.data
@@ -313,14 +314,20 @@ def connected(address: str) -> Iterator[None]:
         raise CamoError(f"--cluster {address}: run the command on a machine of the cluster, and name its head node as HOST:PORT")
     try:
         options: dict[str, Any] = {"include_dashboard": False} if address == "auto" else {}
+        found = address if address != "auto" else None if os.environ.get("RAY_ADDRESS") or _in_a_cluster() else "local"
         with _silent():
-            ray.init(None if address == "auto" else address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            ray.init(found, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise CamoError(f"--cluster {address}: no connection: {_one_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _in_a_cluster() -> bool:
+    """Whether Ray runs on this machine. Its own search also finds the address of a cluster that was killed, and waits for it for minutes."""
+    return any(process.info["name"] in {"raylet", "raylet.exe"} for process in psutil.process_iter(["name"]))
 
 
 @contextlib.contextmanager
@@ -372,7 +379,7 @@ def camouflage(collection: Collection, make: Callable[[torch.device], Pipeline],
     steps = rows(steps, _step(collection.decode), num_cpus=1, max_retries=RETRIES)
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count)
     gpus = 1 if on == "cuda" else 0
-    lasting = {"max_restarts": RESTARTS, "max_task_retries": -1}
+    lasting: dict[str, Any] = {"max_restarts": RESTARTS, "max_task_retries": -1}
     steps = rows(steps, FilterActor, fn_constructor_args=(make, on), compute=actors, num_cpus=0, num_gpus=gpus, **lasting)
     steps = rows(steps, _step(lambda part: [collection.encode(part)]), num_cpus=1, max_retries=RETRIES)
     try:
