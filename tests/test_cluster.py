@@ -174,7 +174,6 @@ def five_hundred(folder_of_500, on_one_machine, capsys):
     return folder_of_500 / "in", expected
 
 
-@pytest.mark.cluster
 def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camouflage, nodes, capsys):
     source, expected = five_hundred
     node = nodes.add_node(**NODE)
@@ -195,7 +194,6 @@ def test_a_machine_that_dies_halfway_loses_no_photo(tmp_path, five_hundred, camo
     assert "\n500 written, 0 there already, 0 failed; " in f"\n{capsys.readouterr().out}"  # Ray reports the dead machine before that
 
 
-@pytest.mark.cluster
 def test_a_command_that_is_stopped_or_killed_is_completed_by_itself(tmp_path, five_hundred, camouflage, nodes, checkpoint):
     source, expected = five_hundred
     command = [sys.executable, ROOT / "infer.py", source, "--out", tmp_path / "out", "--checkpoint", checkpoint, "--cluster", nodes.address]
