@@ -27,6 +27,7 @@ from tqdm import tqdm
 from camo import CamoError
 from camo.filter.checkpoint import load_filter, save_filter
 from camo.filter.generator import Filter
+from camo.filter.settings import JNDSettings
 from camo.photos.files import remove_stale
 from camo.photos.images import to_float
 from camo.quality import models
@@ -60,12 +61,13 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     for spec, scorer in scorers.items():
         models.require_gradient(scorer, spec, device)
     bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()
-    settings: dict[str, Any] = {"min_psnr": config.min_psnr, "unrolled": config.unrolled, "coordinates": config.coordinates}
+    jnd = JNDSettings(edges=config.edges)
+    settings: dict[str, Any] = {"min_psnr": config.min_psnr, "jnd": jnd, "unrolled": config.unrolled, "coordinates": config.coordinates}
     model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", **settings)
     model = model.to(device).to(memory_format=torch.channels_last)
     if config.init:
         initial = load_filter(Path(config.init)).foretelling(None)
-        free = ("gain", "min_psnr", "unrolled", "coordinates")  # no weight's shape depends on the first three; new coordinates change nothing yet
+        free = ("gain", "min_psnr", "jnd", "unrolled", "coordinates")  # no shape of a weight depends on them, or they change nothing yet
         if (found := initial.arguments | {name: model.arguments[name] for name in free if name in model.arguments}) != model.arguments:
             raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
         model.load_state_dict(model.state_dict() | initial.state_dict())

@@ -1,7 +1,12 @@
-"""What the tests share: real photos, a small randomised filter, and no network."""
+"""What the tests share: real photos, a small randomised filter, no network, and the cores."""
 
+import os
 import socket
 from pathlib import Path
+
+# Before torch is imported: the workers of pytest-xdist, and the processes that tests start, have the cores together, not each for itself
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import pytest
 import torch
@@ -9,6 +14,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from camo.filter.generator import Filter
+from camo.filter.settings import JNDSettings
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 
@@ -37,7 +43,7 @@ def photos():
 def small_filter():
     """A filter of 8 channels with random weights, so that its residual is neither zero nor constant."""
     torch.manual_seed(0)
-    model = Filter(width=8, depth=1)
+    model = Filter(width=8, depth=1, jnd=JNDSettings(edges=0.8))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     return model.eval()

@@ -22,6 +22,7 @@ from camo.export.export import photo_like
 from camo.filter.checkpoint import load_filter, save_filter
 from camo.filter.full_size import FullSize
 from camo.filter.generator import Filter
+from camo.filter.settings import JNDSettings
 from camo.photos.images import to_float, to_uint8
 from camo.quality import models
 
@@ -45,7 +46,7 @@ SIZES = [
 
 def save_random_filter(path, seed):
     torch.manual_seed(seed)
-    model = Filter(width=8, depth=1, gain=4.0, coordinates=True)  # some of its residuals meet the limit, some do not
+    model = Filter(width=8, depth=1, gain=4.0, coordinates=True, jnd=JNDSettings(edges=0.8))  # some of its residuals meet the limit, some do not
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     save_filter(path, model, {"preset": "test"})

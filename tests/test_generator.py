@@ -96,13 +96,23 @@ def test_settings_that_make_no_sense_are_refused(settings, name, value):
         settings(**{name: value})
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.1, True, float("nan"), "0.5"])
+def test_a_part_of_the_edges_is_within_0_and_1(value):
+    with pytest.raises(ValueError, match=rf"jnd edges {value!r}: should be within 0..1"):
+        JNDSettings(edges=value)
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"chroma": 0.3}, {"min_psnr": 50.0}, {"jnd": JNDSettings(darkest=3.0)}, {"jnd": JNDSettings(flat=0.3)}, {"jnd": JNDSettings(overlap=0.9)}],
+    [
+        {"chroma": 0.3},
+        {"min_psnr": 50.0},
+        *({"jnd": JNDSettings(**{"edges": 0.8} | {name: 0.9})} for name in ("darkest", "flat", "overlap", "edges")),
+    ],
     ids=str,
 )
 def test_each_setting_changes_what_the_filter_does(small_filter, photos, change):
-    other = Filter(width=8, depth=1, **change).eval()
+    other = Filter(width=8, depth=1, **{"jnd": JNDSettings(edges=0.8)} | change).eval()
     other.load_state_dict(small_filter.state_dict())
     assert other.arguments != small_filter.arguments
     photo = photos[:1, :, :64, :96] / 2  # dark parts too
@@ -225,3 +235,20 @@ def test_jnd_is_larger_in_texture():
     noise = (0.5 + 0.3 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))).expand(1, 3, 64, 64)
     jnd = JustNoticeableDifference()
     assert jnd(noise.clamp(0, 1)).mean() > 2 * jnd(torch.full((1, 3, 64, 64), 0.5)).mean()
+
+
+def test_jnd_is_held_down_along_straight_edges_alone():
+    held, whole = JustNoticeableDifference(JNDSettings(edges=0.8)), JustNoticeableDifference()
+    edge = torch.full((1, 3, 48, 48), 0.1)
+    edge[..., 24:] = 0.9
+    checks = (torch.arange(48)[:, None] // 3 + torch.arange(48) // 3) % 2  # as strong, in both directions
+    part = {
+        name: (held(image) / whole(image))[0, 0, 12:36, 12:36]
+        for name, image in {"edge": edge, "checks": 0.1 + 0.8 * checks.expand(1, 3, 48, 48)}.items()
+    }
+    assert part["edge"][:, 11:13].max() < 0.25
+    assert part["edge"][:, [0, -1]].min() == 1
+    assert part["checks"].mean() > 0.9
+    assert torch.allclose(held(edge.transpose(2, 3)), held(edge).transpose(2, 3), atol=1e-6)
+    diagonal = 0.1 + 0.8 * (torch.arange(48)[:, None] > torch.arange(48)).float().expand(1, 3, 48, 48)
+    assert (held(diagonal) / whole(diagonal))[0, 0, 24, 24] < 0.3

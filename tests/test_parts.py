@@ -19,6 +19,7 @@ from camo.filter.generator import Filter
 from camo.filter.look_pixels import LookPixels, dress
 from camo.filter.look_settings import LOOKS, MOST
 from camo.filter.looks import Look
+from camo.filter.settings import JNDSettings
 from camo.photos.images import Photo, to_float, to_uint8
 from camo.quality.models import load_bundled
 
@@ -96,7 +97,7 @@ def sequence(tmp_path_factory):
     """The parts of a random filter, run one after the other, and the filter."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
-    model = Filter(width=8, depth=1, gain=4.0, coordinates=True)  # all that a filter can have
+    model = Filter(width=8, depth=1, gain=4.0, coordinates=True, jnd=JNDSettings(edges=0.8))  # all that a filter can have
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     save_filter(folder / "random.safetensors", model, {})

@@ -343,6 +343,7 @@ def test_presets_and_flags(folder):
         (["--gain", "-1"], "--gain -1.0"),
         (["--enlarged", "0.5"], "--enlarged 0.5: should be within 1..4"),
         (["--turned", "1.1"], "--turned 1.1: should be within 0..1"),
+        (["--edges", "-0.1"], "--edges -0.1: should be within 0..1"),
         (["--real-jpeg", "nan"], "--real-jpeg nan: should be within 0..1"),
         (["--workers", "-1"], "--workers -1: should be 0 or more"),
         (["--steps", "5", "--accumulate", "2"], "--steps 5: should be a multiple of --accumulate 2"),

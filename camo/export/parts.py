@@ -312,7 +312,8 @@ class Parts:
         photo = to_uint8(photo_like(1, height, width))[0].permute(1, 2, 0)
         pixels = torch.cat([photo, torch.full_like(photo[:, :, :1], 200)], dim=2)
         rows, columns = torch.zeros(height, dtype=torch.uint8), torch.zeros(width, dtype=torch.uint8)
-        first, strength, large = torch.tensor(5), torch.tensor(1.5), torch.tensor(1.0)
+        reach, strip = JustNoticeableDifference.REACH, slice(JustNoticeableDifference.REACH + 3, -JustNoticeableDifference.REACH)
+        first, strength, large = torch.tensor(strip.start), torch.tensor(1.5), torch.tensor(1.0)
         ceiling, tally = torch.full((1, 1, 1, 1), self.settings["limit"]), torch.zeros(2, 1, 1, 1)  # type: ignore[call-overload]
         runs: dict[str, dict[str, Tensor]] = {}
 
@@ -321,17 +322,17 @@ class Parts:
             return self.steps[name][0](*inputs.values())
 
         plan = run("plan", narrow=run("narrow", pixels=pixels, rows=rows), columns=columns)
-        residual = run("residual", pixels=pixels[3:], plan=plan, rows=rows, strip=rows[5:-2], first=first)
+        residual = run("residual", pixels=pixels[strip.start - reach :], plan=plan, rows=rows, strip=rows[strip], first=first)
         tally = run("tally", power=run("power", residual=residual), ceiling=ceiling, tally=tally)
-        ceiling = run("ceiling", ceiling=ceiling, tally=tally, rows=rows[5:-2], columns=columns)
-        second = run("second", pixels=pixels[5:-2], residual=residual, ceiling=ceiling, strength=strength)[:, :, :-6, :-9]
+        ceiling = run("ceiling", ceiling=ceiling, tally=tally, rows=rows[strip], columns=columns)
+        second = run("second", pixels=pixels[strip], residual=residual, ceiling=ceiling, strength=strength)[:, :, :-6, :-9]
         place = torch.tensor([-2, 5])
-        run("finish", pixels=pixels[5:-2], residual=residual, ceiling=ceiling, second=second, strength=strength, place=place, large=large)
+        run("finish", pixels=pixels[strip], residual=residual, ceiling=ceiling, second=second, strength=strength, place=place, large=large)
         run("score", narrow=run("view", pixels=pixels, rows=rows), columns=columns)
         run("half_height", pixels=run("half_width", pixels=pixels))
         seed = run("seed", pixels=pixels, seed=torch.tensor(0))
         for name in CHOICES:
-            looked = run(f"look_{name}", pixels=pixels[5:-2], rows=rows, first=first, seed=seed, amount=torch.tensor(0.7))
+            looked = run(f"look_{name}", pixels=pixels[strip], rows=rows, first=first, seed=seed, amount=torch.tensor(0.7))
         run("grey", pixels=looked)
         return runs
 

@@ -211,6 +211,8 @@ class Filter(nn.Module):
         # JSON-able, for a checkpoint; ``from_arguments`` builds the filter again
         self.arguments: dict[str, Any] = {**sizes, "chroma": chroma, "min_psnr": min_psnr, "jnd": asdict(jnd), "centre": asdict(centre)}
         # Stated only where they are there, so that filters without them keep their hash
+        if not jnd.edges:
+            del self.arguments["jnd"]["edges"]
         self.arguments |= ({"unrolled": unrolled} if unrolled > 1 else {}) | ({"foretold": True} if foretold else {})
         self.arguments |= {"coordinates": True} if coordinates else {}
         self.gain, self.shaped, self.working_area, self.centre, self.unrolled = gain, shaped, working_area, centre, unrolled

@@ -3,6 +3,9 @@
 Luminance adaptation (Chou and Li, "A perceptually tuned subband image coder", 1995) and contrast masking, combined by the nonlinear additivity
 model, in the form of Wu et al., "Enhanced just noticeable difference estimation for images with pattern complexity", IEEE TIP 2017. That model
 doubles the adaptation from mid-grey to white; here it stays, since what it allows in bright skies was seen.
+
+That paper's complexity of patterns says that contrast hides little where it has one direction only. Here the structure tensor tells how far a place
+is one straight, strong edge (Förstner and Gülch, "A fast operator for detection and precise location of distinct points", 1987).
 """
 
 from typing import Final
@@ -23,27 +26,45 @@ class JustNoticeableDifference(nn.Module):
         settings: where the map departs from the published models.
     """
 
-    REACH: Final = 2  # px to each side that a pixel's value depends on: half of the 5x5 kernel below
+    REACH: Final = 5  # px to each side that a pixel's value depends on: half of the 9 px below, and of the 3 px before
+    EDGE: Final = 12.0  # of 255 per px: slope at which a straight edge counts half
+    BLUR: Final = 1.5  # px, standard deviation: what lies within it is one place
 
     luma: Tensor
     background: Tensor
     gradients: Tensor
+    gaussian: Tensor
 
     def __init__(self, settings: JNDSettings = JNDSettings()) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
-        self.darkest, self.flat, self.overlap = settings.darkest, settings.flat, settings.overlap  # TorchScript knows numbers only
+        self.darkest, self.flat, self.overlap, self.edges = settings.darkest, settings.flat, settings.overlap, settings.edges  # for TorchScript
         background = torch.tensor([[1, 1, 1, 1, 1], [1, 2, 2, 2, 1], [1, 2, 0, 2, 1], [1, 2, 2, 2, 1], [1, 1, 1, 1, 1]]) / 32
         sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
         self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("background", background[None, None], persistent=False)
         self.register_buffer("gradients", torch.stack([sobel, sobel.T])[:, None], persistent=False)
+        gaussian = torch.exp(-torch.arange(-4.0, 5.0).square() / (2 * self.BLUR**2))
+        self.register_buffer("gaussian", (gaussian / gaussian.sum()).expand(3, 1, 1, 9).clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """The map of an image; gradients do not flow through it."""
         luminance = 255 * (image.detach().float() * self.luma).sum(1, keepdim=True)
-        mean = F.conv2d(F.pad(luminance, [self.REACH] * 4, mode="replicate"), self.background)
+        mean = F.conv2d(F.pad(luminance, (2, 2, 2, 2), mode="replicate"), self.background)
         adaptation = self.flat * (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.darkest)
         slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), self.gradients)
         contrast = slopes.square().sum(1, keepdim=True).sqrt()
         masking = 0.115 * 16 * contrast.pow(2.4) / (contrast.square() + 26**2)
-        return (adaptation + masking - self.overlap * torch.minimum(adaptation, masking)) / 255
+        seen = (adaptation + masking - self.overlap * torch.minimum(adaptation, masking)) / 255
+        return seen * (1 - self.edges * self.straightness(self.structure(slopes))) if self.edges > 0 else seen
+
+    def structure(self, slopes: Tensor) -> Tensor:
+        """The structure tensor, local means of right², down² and right x down. Shape: slopes (B, 2, H, W), right, down -> (B, 3, H, W)"""
+        right, down = slopes[:, :1], slopes[:, 1:]
+        products = F.pad(torch.cat([right * right, down * down, right * down], dim=1), (4, 4, 4, 4), mode="replicate")
+        return F.conv2d(F.conv2d(products, self.gaussian, groups=3), self.gaussian.transpose(2, 3), groups=3)
+
+    def straightness(self, tensor: Tensor) -> Tensor:
+        """How far each place is one straight, strong edge, 0 to 1. Shape: structure tensor of slopes in 1/255, (B, 3, H, W) -> (B, 1, H, W)."""
+        energy = tensor[:, :1] + tensor[:, 1:2]
+        one_way = (tensor[:, :1] - tensor[:, 1:2]).square() + 4 * tensor[:, 2:].square()
+        return one_way / (energy.square() + 1e-6) * energy / (energy + self.EDGE**2)

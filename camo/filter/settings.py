@@ -15,21 +15,25 @@ def require_positive(name: str, value: object, whole: bool = False) -> None:
 class JNDSettings:
     """How far the just-noticeable difference departs from its published models; the numbers of the papers are in ``camo.filter.jnd``.
 
-    Raises ValueError for a setting that is not a positive, finite number.
+    Raises ValueError for a setting that is not a positive, finite number, or for ``edges`` outside 0..1.
 
     Args:
         darkest: most luminance adaptation on dark grounds, of 255. The model allows 20, measured on tubes; today's screens show more there.
         flat: factor of the luminance adaptation. The model is for noise; a pattern is seen sooner on a flat ground.
         overlap: part of the lesser effect that is subtracted because adaptation and masking would both count it.
+        edges: part of the map that is taken away along straight, strong edges, where contrast does not mask: what varies along one is seen as a comb.
     """
 
     darkest: float = 6.0
     flat: float = 0.12
     overlap: float = 0.3
+    edges: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            require_positive(f"jnd {field.name}", getattr(self, field.name))
+        for name in ("darkest", "flat", "overlap"):
+            require_positive(f"jnd {name}", getattr(self, name))
+        if isinstance(self.edges, bool) or not isinstance(self.edges, int | float) or not 0 <= self.edges <= 1:
+            raise ValueError(f"jnd edges {self.edges!r}: should be within 0..1")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class TrainConfig:
     gain: float = setting(8.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
     unrolled: int = setting(2, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
+    edges: float = setting(0.8, "how far the residual is held down along straight, strong edges, where a comb would be seen; 0: not, 1: to nothing")
     min_psnr: float = setting(37.2, "PSNR in dB below which the filter lets no photo fall at strength 1")
     coordinates: bool = setting(False, "learn how much to change each place of a photo, for a quality model that does not look everywhere alike")
     crop_height: int = setting(240, "height of the crops, in pixels")
@@ -157,7 +158,7 @@ def _check(config: TrainConfig) -> None:
             raise CamoError(f"--{name} {getattr(config, name)}: should be more than 0 and finite")
     if not 1 <= config.enlarged <= 4:
         raise CamoError(f"--enlarged {config.enlarged}: should be within 1..4")
-    for name in ("turned", "resized", "real_jpeg"):
+    for name in ("turned", "resized", "real_jpeg", "edges"):
         if not 0 <= getattr(config, name) <= 1:
             raise CamoError(f"--{name.replace('_', '-')} {getattr(config, name)}: should be within 0..1")
     if config.steps % config.accumulate:  # the last gradients would be lost

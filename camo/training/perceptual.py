@@ -93,17 +93,17 @@ class Visibility(nn.Module):
 
     With that blur a pattern whose period is two or three pixels costs nothing, while a coarser one, as on a sky, would be visible and does. It is the
     Gaussian for luminance of FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px per degree.
-    A residual that varies along a strong edge turns it into a comb, which is seen however much contrast there is across it; so at edges, found by the
-    structure tensor (Förstner and Gülch, 1987), the residual's slope along the edge counts.
+    A residual that varies along a strong edge turns it into a comb, which is seen however much contrast there is across it; so at straight edges, as
+    the JND finds them, the residual's slope along the edge counts.
 
     Args:
         deep: (original, filtered) -> named, weighted distances of deep features.
     """
 
     SSIM_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 0.5, 12.0
-    REGULARITY_WEIGHT, COMB_WEIGHT = 12.0, 8.0
+    REGULARITY_WEIGHT, COMB_WEIGHT = 12.0, 24.0
     GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
-    EDGE, TOOTH = 12.0, 4.0  # of 255: slope at which a ground counts half as an edge; slope of the residual along it that counts 1
+    TOOTH = 4.0  # of 255 per px: slope of the residual along an edge that counts 1
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
 
@@ -144,21 +144,16 @@ class Visibility(nn.Module):
     def _combs(self, original: Tensor, residual: Tensor) -> Tensor:
         """Mean square of the residual's slope along the edges of the original; the more a place is one straight, strong edge, the more it counts."""
         with torch.no_grad():
-            down, right = self._slopes(original)
-            tensor = [gaussian_blur2d(product, (9, 9), (1.5, 1.5)) for product in (right * right, down * down, right * down)]
-            difference, energy = tensor[0] - tensor[1], tensor[0] + tensor[1]
-            anisotropy = (difference.square() + 4 * tensor[2].square()).sqrt()
-            counts = (anisotropy / (energy + 1e-6)).square() * energy / (energy + self.EDGE**2)
-            across = 0.5 * torch.atan2(2 * tensor[2], difference)  # direction of the steepest slope
-        down, right = self._slopes(residual)
+            tensor = self.jnd.structure(self._slopes(original))
+            counts = self.jnd.straightness(tensor)
+            across = 0.5 * torch.atan2(2 * tensor[:, 2:], tensor[:, :1] - tensor[:, 1:2])  # direction of the steepest slope
+        right, down = self._slopes(residual).split(1, 1)
         along = across.cos() * down - across.sin() * right
         return (counts * (along / self.TOOTH).square()).mean()
 
-    def _slopes(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Central differences of the luminance, downwards and to the right, in units of 1/255. Shape: (B, 3, H, W) -> two (B, 1, H, W)."""
-        luminance = 255 * (image * self.jnd.luma).sum(1, keepdim=True)
-        right, down = spatial_gradient(luminance, mode="diff").unbind(2)
-        return down, right
+    def _slopes(self, image: Tensor) -> Tensor:
+        """Central differences of the luminance, to the right and downwards, in units of 1/255. Shape: (B, 3, H, W) -> (B, 2, H, W)."""
+        return spatial_gradient(255 * (image * self.jnd.luma).sum(1, keepdim=True), mode="diff")[:, 0]
 
     def _ms_ssim(self, original: Tensor, filtered: Tensor) -> Tensor:
         pair = [(image * self.jnd.luma).sum(1, keepdim=True) for image in (original, filtered)]
