@@ -148,12 +148,18 @@ def test_the_shipped_filter_states_its_format_and_all_settings():
     stated = header(SHIPPED_FILTER)
     assert stated["format"] == FORMAT
     assert stated["arguments"] == load_filter().arguments
-    assert stated["arguments"]["jnd"] == {"darkest": 6.0, "flat": 0.12, "overlap": 0.3}
+    assert stated["arguments"]["jnd"] == {"darkest": 6.0, "flat": 0.12, "overlap": 0.3, "edges": 0.88}
     assert stated["arguments"]["centre"] == {"height": 384, "width": 512, "reduction": 2.0, "louder": 1.15, "fade": 16}
 
 
 def test_settings_are_stored_and_hashed(tmp_path):
-    settings = [{}, {"chroma": 0.2}, {"min_psnr": 42.0}, {"jnd": JNDSettings(flat=0.2)}, {"centre": CentreSettings(louder=1.3)}]
+    settings = [
+        {},
+        {"chroma": 0.2},
+        {"min_psnr": 42.0},
+        *({"jnd": JNDSettings(**{name: 0.2})} for name in ("flat", "edges")),
+        {"centre": CentreSettings(louder=1.3)},
+    ]
     hashes = set()
     for change in settings:
         torch.manual_seed(0)

@@ -395,7 +395,7 @@ def test_a_run_starts_from_the_weights_given(folder, tmp_path):
     first, second = (load_filter(tmp_path / name / "best.safetensors").state_dict() for name in ("first", "second"))
     assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
     train.train(tiny(folder, init=given, gain=9.0, unrolled=2, steps=1), tmp_path / "third", cpu=True)
-    expected = Filter(width=8, gain=9.0, unrolled=2, jnd=JNDSettings(edges=0.8)).arguments
+    expected = Filter(width=8, gain=9.0, min_psnr=37.05, unrolled=2, jnd=JNDSettings(edges=0.88)).arguments
     assert load_filter(tmp_path / "third" / "best.safetensors").arguments == expected
     with pytest.raises(CamoError, match=r"--init .*: a filter of .*, not"):
         train.train(tiny(folder, init=given, depth=2), tmp_path / "fourth", cpu=True)

@@ -25,7 +25,7 @@ def setting(default: Any, text: str, choices: Collection[str] | None = None, met
 PRESETS: dict[str, dict[str, Any]] = {
     # From scratch to a filter that works on most photos, in minutes on two CPU cores.
     "demo": {
-        **{"unrolled": 1, "gain": 6.0},
+        **{"unrolled": 1, "gain": 6.0, "edges": 0.0},
         **{"steps": 500, "slack": 0.5, "min_psnr": 37.0, "crop_height": 192, "crop_width": 256, "ema": 0.98, "validate_every": 125},
         **{"turned": 0.1, "resized": 0.2, "quality_low": 75},  # in so few steps, a rougher channel costs a third of the protection
     },
@@ -67,11 +67,11 @@ class TrainConfig:
     init: str = setting("", "start from the weights of this filter, which has the same settings, instead of random ones", metavar="FILE")
     width: int = setting(48, "channels of the U-Net at stride 4")
     depth: int = setting(1, "residual blocks per stage of the U-Net")
-    gain: float = setting(8.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
+    gain: float = setting(14.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
     unrolled: int = setting(2, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
-    edges: float = setting(0.8, "how far the residual is held down along straight, strong edges, where a comb would be seen; 0: not, 1: to nothing")
-    min_psnr: float = setting(37.2, "PSNR in dB below which the filter lets no photo fall at strength 1")
+    edges: float = setting(0.88, "how far the residual is held down along straight, strong edges, where a comb would be seen; 0: not, 1: to nothing")
+    min_psnr: float = setting(37.05, "PSNR in dB below which the filter lets no photo fall at strength 1")
     coordinates: bool = setting(False, "learn how much to change each place of a photo, for a quality model that does not look everywhere alike")
     crop_height: int = setting(240, "height of the crops, in pixels")
     crop_width: int = setting(320, "width of the crops, in pixels")
