@@ -37,7 +37,7 @@ from camo.training.channel import Channel
 from camo.training.config import TrainConfig, add_arguments, from_arguments
 from camo.training.crops import RandomCrops, crops_of_process, hold_out, list_photos
 from camo.training.objective import Objective
-from camo.training.precision import autocast_unet, choose_precision
+from camo.training.precision import InBf16, autocast_unet, choose_precision
 from camo.training.state import load_state, restore, save_state
 from camo.training.validation import Validation
 from camo.training.workers import ignore_signals, supervise_workers
@@ -79,9 +79,6 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
         flips = 0.5 if all(scorer.symmetric for scorer in scorers.values()) else 0.0
         channel = Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, flip_rate=flips, least=least)
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
-    in_turn = config.models_per_step == "one"
-    targets = config.per_model(config.target)
-    objective = Objective(scorers, terms_of_change, channel, targets, config.slack, seed=config.seed * world + rank, in_turn=in_turn)
 
     # Photos
     photos = list_photos(map(Path, config.data))
@@ -90,6 +87,14 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     validation = Validation(held_out, scorers, config.per_model(config.threshold), config.batch_size, device)
     size = (config.crop_height, config.crop_width)
     crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed, config.enlarged)
+
+    # The objective
+    models_in_training: dict[str, nn.Module] = dict(scorers)
+    if config.biqa_precision == "bf16":
+        first = to_float(torch.stack([crops[number] for number in range(config.batch_size)]).to(device))
+        models_in_training = {spec: InBf16(scorer, spec, first) for spec, scorer in scorers.items()}
+    targets, in_turn = config.per_model(config.target), config.models_per_step == "one"
+    objective = Objective(models_in_training, terms_of_change, channel, targets, config.slack, seed=config.seed * world + rank, in_turn=in_turn)
 
     # Optimisation
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))

@@ -12,13 +12,14 @@ from camo import CamoError
 from camo.quality import koncept512_training as recipe
 from camo.quality import models
 from camo.quality.efficientnet import EfficientNetQuality
-from camo.quality.koncept512_training import Settings, Stage, Student, hint_error
+from camo.quality.koncept512 import KonCept512
+from camo.quality.koncept512_training import Settings, Stage, Student, fit_head, hint_error
 from camo.quality.models import load_bundled
 from camo.quality.opinions import Opinion
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 CHANNELS = [40, 112, 320]  # of the bundled model's maps at strides 8, 16 and 32
-TINY = {"core_steps": 2, "whole_steps": 1, "larger_steps": 1, "full_steps": 1, "validate_every": 3, "workers": 0}
+TINY = {"core_steps": 2, "whole_steps": 1, "larger_steps": 1, "full_steps": 1, "head_photos": 4, "validate_every": 3, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def opinions(tmp_path_factory):
 def tiny(monkeypatch):
     """Windows of 96 px and two photos a step; validation of two."""
     stages = [Stage((96, 96), 2, False), Stage((96, 96), 2, True), Stage((96, 128), 2, True), Stage((128, 96), 2, True)]
-    for name, value in {"STAGES": stages, "PAIRS": 2, "VALIDATED": 2, "MEASURED": 2}.items():
+    for name, value in {"STAGES": stages, "PAIRS": 2, "VALIDATED": 2, "MEASURED": 2, "HEAD_STEPS": 3}.items():
         monkeypatch.setattr(recipe, name, value)
 
 
@@ -65,6 +66,19 @@ def test_hints_ask_for_the_teachers_maps_whatever_their_scale():
     standard = [(maps - maps.mean((0, 2, 3), keepdim=True)) / maps.std((0, 2, 3), correction=0, keepdim=True) for maps in teacher]
     assert hint_error(standard, teacher) < 1e-3
     assert hint_error([torch.zeros_like(maps) for maps in teacher], teacher) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_head_learns_the_scale_of_the_scores_alone():
+    torch.manual_seed(0)
+    features, head = torch.rand(500, 1536), KonCept512().fc
+    normalisations = {key: value.clone() for key, value in head.state_dict().items() if "running" in key}
+    wanted = 60 + 200 * (features[:, :10].mean(1) - 0.5)
+    fit_head(head, features, wanted, seed=0)
+    with torch.no_grad():
+        scores = head(features).flatten()
+    assert scores.mean().item() == pytest.approx(wanted.mean().item(), abs=2)
+    assert torch.corrcoef(torch.stack([scores, wanted]))[0, 1] > 0.9
+    assert all(torch.equal(head.state_dict()[key], value) for key, value in normalisations.items())
 
 
 def test_a_run_trains_resumes_and_its_file_scores(opinions, tiny, tmp_path, monkeypatch):
@@ -99,6 +113,7 @@ def test_a_run_trains_resumes_and_its_file_scores(opinions, tiny, tmp_path, monk
     ("more", "reported"),
     [
         (["--core-steps", "0"], "--core-steps 0"),
+        (["--head-photos", "1"], "--head-photos 1"),
         (["--hold-out", "300"], "--hold-out 300: should"),
         (["--teacher", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--resume"], "cannot be resumed from"),

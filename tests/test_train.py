@@ -20,6 +20,7 @@ from camo.filter.checkpoint import load_filter, read_provenance
 from camo.filter.generator import Filter, UNet
 from camo.filter.settings import JNDSettings
 from camo.filter.trunk import Trunk
+from camo.quality import models
 from camo.quality.efficientnet import load_quality, save_quality
 from camo.quality.models import load_bundled
 from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
@@ -273,6 +274,45 @@ def test_mixed_precision_is_for_what_the_unet_learns_and_not_for_copies():
     assert (model.unet(image)[0].dtype, copy.unet(image)[0].dtype) == (torch.bfloat16, torch.float32)
     autocast_unet(copy, torch.device("cpu"), "no")
     assert copy.unet(image)[0].dtype == torch.float32
+
+
+def test_a_quality_model_whose_gradients_suffer_in_bf16_is_refused(folder, tmp_path):
+    with pytest.raises(CamoError, match=r"--biqa-precision bf16: gradients of bundled point elsewhere \(cosine 0\.\d\d"):
+        train.train(tiny(folder, biqa_precision="bf16"), tmp_path, cpu=True)
+
+
+class Gentle(torch.nn.Module):
+    """One convolution, whose gradients bf16 hardly changes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.dtypes = torch.nn.Conv2d(3, 4, 3), set()
+
+    def forward(self, image):
+        maps = self.convolution(image)
+        self.dtypes.add(maps.dtype)
+        return 50 + 500 * maps.float().square().mean((1, 2, 3))
+
+
+def test_training_scores_in_bf16_where_asked_and_validation_in_float32(folder, tmp_path, monkeypatch):
+    model, validated = Gentle(), set()
+    monkeypatch.setattr(models, "load", lambda spec, device: models.Frozen(model, "everything"))
+    call = train.Validation.__call__
+
+    def call_and_note(self, filter_):
+        model.dtypes.clear()
+        result = call(self, filter_)
+        validated.update(model.dtypes)
+        return result
+
+    monkeypatch.setattr(train.Validation, "__call__", call_and_note)
+    scores = []
+    adapt = train.Objective.adapt
+    monkeypatch.setattr(train.Objective, "adapt", lambda self, excesses: (scores.append(set(model.dtypes)), adapt(self, excesses)))
+    train.train(tiny(folder, steps=3, biqa=("gentle",), biqa_precision="bf16"), tmp_path, cpu=True)
+    assert torch.bfloat16 in scores[0]
+    assert validated == {torch.float32}
 
 
 def test_the_weight_of_the_score_moves_once_per_update_by_the_mean_excess(folder, tmp_path, monkeypatch):

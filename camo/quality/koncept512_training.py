@@ -6,17 +6,15 @@ already, the teacher, as well: its score of each window, and its maps at strides
 ICLR 2015). It grows while it learns: at first, on small windows, only two of each kind of residual block take part, which is three times as fast; the
 others start as identities (their last convolution is zero) and join in the second stage. Windows grow in the third; in the last, on whole photos,
 the official pooling takes the place of the mean over the window. At the end the statistics of the batch normalisations are measured anew for the
-averaged weights.
+averaged weights, and the head goes on learning alone, on pooled features of more windows of full size, which puts the scores on people's scale.
 
 Writes to --out: ``KonCept512.pth``, the official layout, for ``--biqa koncept512:FILE``; ``last.pt`` (for --resume), ``figures.json`` and TensorBoard
 logs. What an item holds depends on the seed and its number alone.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -28,15 +26,25 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from camo import CamoError
 from camo.photos.files import atomic_write
 from camo.photos.images import to_float
 from camo.quality.agreement import agreement
 from camo.quality.efficientnet import EfficientNetQuality, load_quality
 from camo.quality.koncept512 import KonCept512
 from camo.quality.models import BUNDLED_WEIGHTS
-from camo.quality.opinions import Opinion, add_arguments, from_arguments
-from camo.quality.training import RatedPhotos, add_setting_arguments, degrade, load_run, log, losses, save_run, setting, split
+from camo.quality.opinions import Opinion
+from camo.quality.training import (
+    RatedPhotos,
+    degrade,
+    disagreement,
+    load_run,
+    log,
+    losses,
+    recipe_arguments,
+    run_recipe,
+    save_run,
+    setting,
+)
 from camo.settings import require_at_least
 
 HINTS = (8, 10, 12)  # chains of residual blocks in KonCept512.base; after each its map has stride 8, 16 or 32
@@ -46,6 +54,7 @@ TAUGHT = 0.6  # weight of the teacher's score of a window against people's opini
 PAIRS = 4  # one photo in so many must rank above a degraded version of itself
 VALIDATED = 100  # photos of those held out, of which each costs half a second
 MEASURED = 192  # photos on which the statistics of the batch normalisations are measured
+HEAD_STEPS, HEAD_BATCH, HEAD_RATE = 1000, 256, 1e-3  # of the head alone, on features that were computed once
 
 
 class Stage(NamedTuple):
@@ -68,6 +77,7 @@ class Settings:
     whole_steps: int = setting(600, "steps of the whole network on them")
     larger_steps: int = setting(300, "steps on windows of 288x224 px")
     full_steps: int = setting(60, "steps on windows of 512x384 px, what the network looks at")
+    head_photos: int = setting(2400, "windows of that size from which the head learns at the end")
     rate: float = setting(1e-3, "peak learning rate")
     ema: float = setting(0.99, "decay of the weights' moving average, which is what is validated and saved")
     validate_every: int = setting(500, "steps between validations, each of which also saves last.pt")
@@ -76,7 +86,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         steps = ("core_steps", "whole_steps", "larger_steps", "full_steps")
-        require_at_least(self, {"workers": 0, **dict.fromkeys((*steps, "validate_every"), 1)})
+        require_at_least(self, {"workers": 0, "head_photos": 2, **dict.fromkeys((*steps, "validate_every"), 1)})
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -155,6 +165,43 @@ def batches(opinions: list[Opinion], settings: Settings, start: int) -> Iterator
         first_step, first_item = first_step + steps, first_item + items
 
 
+@torch.no_grad()
+def head_features(
+    network: KonCept512, teacher: EfficientNetQuality, opinions: list[Opinion], settings: Settings, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What the head learns from: pooled features, (N, 1536), and scores, (N,), of windows of full size and of degraded versions of some of them."""
+    features, wanted = [], []
+    photos = RatedPhotos(opinions, KonCept512.WINDOW, settings.head_photos, settings.seed + 2)
+    for number, (pixels, opinion) in enumerate(tqdm(DataLoader(photos, None, num_workers=settings.workers), desc="head", mininterval=5)):
+        image = to_float(pixels)
+        versions = [image, degrade(image, Generator().manual_seed(number))[0]] if number % PAIRS == 0 else [image]
+        shown = torch.stack(versions).to(device, memory_format=torch.channels_last)
+        taught = teacher(shown)
+        taught[0] = TAUGHT * taught[0] + (1 - TAUGHT) * opinion
+        wanted.append(taught)
+        with torch.autocast(device.type, torch.bfloat16):
+            maps = network.base(shown * 2 - 1)
+        features.append(network.pool(maps.float()).flatten(1))
+    return torch.cat(features), torch.cat(wanted)
+
+
+def fit_head(head: nn.Sequential, features: Tensor, wanted: Tensor, seed: int) -> None:
+    """Train the head, in place, on pooled features and the scores that they should give, with the batch normalisations as they are."""
+    rng = torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(head.parameters(), HEAD_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, HEAD_RATE, total_steps=HEAD_STEPS, pct_start=0.1, cycle_momentum=False)
+    for part in head:
+        part.train(isinstance(part, nn.Dropout))
+    for _ in range(HEAD_STEPS):
+        batch = torch.randint(len(features), (HEAD_BATCH,), generator=rng)
+        loss = torch.stack(list(disagreement(head(features[batch]).flatten(), wanted[batch]).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    head.eval()
+
+
 def train(
     opinions: list[Opinion], held: list[Opinion], settings: Settings, teacher: EfficientNetQuality, out: Path, resume: bool
 ) -> dict[str, float]:
@@ -193,38 +240,25 @@ def train(
             save_run(out / "last.pt", parts, settings, step, figures)
     writer.close()
     photos = DataLoader(RatedPhotos(opinions, KonCept512.WINDOW, MEASURED, settings.seed + 1), 8)
-    update_bn(tqdm((to_float(pixels) for pixels, _ in photos), desc="batch norm", total=len(photos)), average.module, device)
-    figures, _ = agreement(average.module.eval(), held, device)
+    network = cast(KonCept512, average.module)
+    update_bn(tqdm((to_float(pixels) for pixels, _ in photos), desc="batch norm", total=len(photos)), network, device)
+    fit_head(network.fc, *head_features(network.eval(), teacher.eval(), opinions, settings, device), settings.seed)
+    figures, _ = agreement(network, held, device)
     with atomic_write(out / "KonCept512.pth", overwrite=True) as part:
-        torch.save({key: value.cpu() for key, value in average.module.state_dict().items()}, part)
+        torch.save({key: value.cpu() for key, value in network.state_dict().items()}, part)
     return figures
 
 
 def main() -> int:
-    """Read the opinions, hold some out, train; returns the exit status: 0 done, 1 an error in one line, 130 stopped and resumable."""
-    parser = argparse.ArgumentParser(description="train the official KonCept512 from people's opinions")
-    add_arguments(parser)
+    """Train a KonCept512; returns the exit status of ``run_recipe``."""
+    parser = recipe_arguments("train the official KonCept512 from people's opinions", Settings)
     parser.add_argument("--teacher", type=Path, default=BUNDLED_WEIGHTS, metavar="FILE", help="a quality model of camo (default: the bundled one)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; give the same settings")
-    add_setting_arguments(parser, Settings)
     args = parser.parse_args()
-    try:
-        settings = Settings(**{setting.name: getattr(args, setting.name) for setting in fields(Settings)})
-        if (args.out / "last.pt").exists() and not args.resume:
-            raise CamoError(f"{args.out}: holds a run already; go on with --resume or choose another --out")
-        held, training = split(from_arguments(args), settings.hold_out, STAGES[0].batch)
-        args.out.mkdir(parents=True, exist_ok=True)
-        figures = train(training, held, settings, load_quality(args.teacher), args.out, args.resume)
-    except (CamoError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on from the last validation", file=sys.stderr)
-        return 130
-    (args.out / "figures.json").write_text(json.dumps({"settings": asdict(settings), "held out": figures}, indent=1) + "\n")
-    print(json.dumps(figures))
-    return 0
+
+    def run(training: list[Opinion], held: list[Opinion], settings: Settings) -> dict[str, float]:
+        return train(training, held, settings, load_quality(args.teacher), args.out, args.resume)
+
+    return run_recipe(args, Settings, lambda settings: STAGES[0].batch, run)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -286,30 +286,53 @@ def add_setting_arguments(parser: argparse.ArgumentParser, settings: Any) -> Non
         )
 
 
-def main() -> int:
-    """Read the opinions, hold some out, train; returns the exit status: 0 done, 1 an error in one line, 130 stopped and resumable."""
-    parser = argparse.ArgumentParser(description="train a quality model from people's opinions")
+def recipe_arguments(description: str, settings: Any) -> argparse.ArgumentParser:
+    """A parser of what every recipe of this package takes: opinions, the folder of the run, and one flag for each setting."""
+    parser = argparse.ArgumentParser(description=description)
     add_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt; give the same settings")
-    add_setting_arguments(parser, Settings)
-    args = parser.parse_args()
+    add_setting_arguments(parser, settings)
+    return parser
+
+
+def run_recipe(args: argparse.Namespace, settings: Any, batch_size: Callable[[Any], int], train: Callable[..., dict[str, float]]) -> int:
+    """Read the opinions, hold some out, train; writes OUT/figures.json.
+
+    Args:
+        args: as ``recipe_arguments`` parses them.
+        settings: the dataclass of the settings.
+        batch_size: photos that the training needs, given the settings.
+        train: (training, held, settings) -> figures on ``held``.
+
+    Returns the exit status: 0 done, 1 an error in one line, 130 stopped and resumable.
+    """
     try:
-        settings = Settings(**{setting.name: getattr(args, setting.name) for setting in fields(Settings)})
+        chosen = settings(**{setting.name: getattr(args, setting.name) for setting in fields(settings)})
         if (args.out / "last.pt").exists() and not args.resume:
             raise CamoError(f"{args.out}: holds a run already; go on with --resume or choose another --out")
-        held, training = split(from_arguments(args), settings.hold_out, settings.batch_size)
+        held, training = split(from_arguments(args), chosen.hold_out, batch_size(chosen))
         args.out.mkdir(parents=True, exist_ok=True)
-        figures = train(training, held, settings, args.out, args.resume)
+        figures = train(training, held, chosen)
     except (CamoError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command with --resume goes on from the last validation", file=sys.stderr)
         return 130
-    (args.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (args.out / "figures.json").write_text(json.dumps({"settings": asdict(chosen), "held out": figures}, indent=1) + "\n")
     print(json.dumps(figures))
     return 0
+
+
+def main() -> int:
+    """Train a quality model; returns the exit status of ``run_recipe``."""
+    args = recipe_arguments("train a quality model from people's opinions", Settings).parse_args()
+
+    def run(training: list[Opinion], held: list[Opinion], settings: Settings) -> dict[str, float]:
+        return train(training, held, settings, args.out, args.resume)
+
+    return run_recipe(args, Settings, lambda settings: settings.batch_size, run)
 
 
 if __name__ == "__main__":

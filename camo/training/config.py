@@ -99,6 +99,11 @@ class TrainConfig:
     real_jpeg: float = setting(0.75, "share of steps with real JPEG files (straight-through gradient); the others use a differentiable codec")
     validate_every: int = setting(250, "steps between validations; each also saves last.pt")
     precision: str = setting("auto", "precision of the U-Net; auto: the GPU's mixed precision, float32 on a CPU", ("auto", "no", "bf16", "fp16"))
+    biqa_precision: str = setting(
+        "no",
+        "precision of the quality models; bf16 is refused for a model whose gradients then point elsewhere; validation is in float32",
+        ("no", "bf16"),
+    )
     workers: int = setting(1, "processes that decode photos; 0: none beside the main process")
     seed: int = setting(0, "seed of the first weights, the crops and the channel")
 

@@ -1,11 +1,14 @@
 """Mixed precision: which one a device can use, and where it is used."""
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from camo import CamoError
 from camo.filter.generator import Filter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_COSINE = 0.98  # between gradients in bf16 and in float32, of any photo
 
 
 def choose_precision(asked: str, cpu: bool) -> str:
@@ -43,3 +46,29 @@ def autocast_unet(model: Filter, device: torch.device, precision: str) -> None:
         trunk.forward = full(trunk.forward)  # type: ignore[method-assign]
         trunk.back = full(lambda fine, coarse, coarsest, gates: back(fine.float(), coarse.float(), coarsest.float(), gates))  # type: ignore[method-assign]
         unet.forward = torch.autocast(device.type, DTYPES[precision])(unet.forward)  # type: ignore[method-assign]
+
+
+class InBf16(nn.Module):
+    """A quality model under autocast to bf16, whose scores are then a quarter of a point apart; for training alone.
+
+    Args:
+        scorer: (B, 3, H, W) float RGB in [0, 1] -> (B,).
+        name: as messages name it.
+        photos: (B, 3, H, W) float RGB in [0, 1], on the scorer's device, on which the gradients of both precisions are compared.
+
+    Raises CamoError where the gradient of a photo's score points elsewhere: its cosine with that in float32 is below ``LEAST_COSINE``.
+    """
+
+    def __init__(self, scorer: nn.Module, name: str, photos: Tensor) -> None:
+        super().__init__()
+        self.scorer = scorer
+        image = photos.clone().requires_grad_()
+        full, half = (torch.autograd.grad(model(image).sum(), image)[0].flatten(1) for model in (scorer, self))
+        lowest = F.cosine_similarity(full, half).min().item()
+        if not lowest >= LEAST_COSINE:
+            raise CamoError(f"--biqa-precision bf16: gradients of {name} point elsewhere (cosine {lowest:.2f} with those in float32); choose no")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores, (B, 3, H, W) -> (B,) float32."""
+        with torch.autocast(image.device.type, torch.bfloat16):
+            return self.scorer(image).float()
