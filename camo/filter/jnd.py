@@ -61,6 +61,7 @@ class JustNoticeableDifference(nn.Module):
         """The structure tensor, local means of right², down² and right x down. Shape: slopes (B, 2, H, W), right, down -> (B, 3, H, W)"""
         right, down = slopes[:, :1], slopes[:, 1:]
         products = F.pad(torch.cat([right * right, down * down, right * down], dim=1), (4, 4, 4, 4), mode="replicate")
+        products = products.contiguous(memory_format=torch.channels_last)  # a CPU's convolutions by channel are seven times as fast so
         return F.conv2d(F.conv2d(products, self.gaussian, groups=3), self.gaussian.transpose(2, 3), groups=3)
 
     def straightness(self, tensor: Tensor) -> Tensor:
