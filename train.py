@@ -25,17 +25,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from camo import CamoError
-from camo.filter.checkpoint import load_filter, save_filter
+from camo.filter.checkpoint import save_filter
 from camo.filter.generator import Filter
-from camo.filter.settings import JNDSettings
 from camo.photos.files import remove_stale
 from camo.photos.images import to_float
 from camo.quality import models
-from camo.quality.efficientnet import BACKBONES, load_quality
 from camo.training import perceptual
 from camo.training.channel import Channel
 from camo.training.config import TrainConfig, add_arguments, from_arguments
 from camo.training.crops import RandomCrops, crops_of_process, hold_out, list_photos
+from camo.training.initial import initial_filter
 from camo.training.objective import Objective
 from camo.training.precision import InBf16, autocast_unet, choose_precision
 from camo.training.state import load_state, restore, save_state
@@ -61,17 +60,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     for spec, scorer in scorers.items():
         models.require_gradient(scorer, spec, device)
     bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()
-    jnd = JNDSettings(edges=config.edges)
-    settings: dict[str, Any] = {"min_psnr": config.min_psnr, "jnd": jnd, "unrolled": config.unrolled, "coordinates": config.coordinates}
-    model = Filter(config.width, config.depth, config.gain, config.shape == "jnd", **settings)
-    model = model.to(device).to(memory_format=torch.channels_last)
-    if config.init:
-        initial = load_filter(Path(config.init)).foretelling(None)
-        free = ("gain", "min_psnr", "jnd", "unrolled", "coordinates")  # no shape of a weight depends on them, or they change nothing yet
-        if (found := initial.arguments | {name: model.arguments[name] for name in free if name in model.arguments}) != model.arguments:
-            raise CamoError(f"--init {config.init}: a filter of {found}, not {model.arguments}")
-        model.load_state_dict(model.state_dict() | initial.state_dict())
-    model.unet.trunk.copy_from(load_trunk(config.trunk) if config.trunk else bundled.backbone)  # after --init, whose trunk may be another model's
+    model = initial_filter(config, bundled.backbone, device)
     channel = None
     if config.channel == "sharing":
         least = tuple(map(max, *(scorer.window for scorer in scorers.values()), (1, 1)))
@@ -170,14 +159,6 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     if writer:
         writer.close()
         print(json.dumps({"best": str(out / "best.safetensors"), "merit": best}))
-
-
-def load_trunk(file: str) -> nn.Module:
-    """The backbone of a quality model, whose first stages become the filter's trunk. Raises CamoError for a bad file or another network."""
-    model = load_quality(Path(file))
-    if model.name != BACKBONES[0]:
-        raise CamoError(f"--trunk {file}: a model on {model.name}; the filter's trunk is {BACKBONES[0]}")
-    return model.backbone
 
 
 def log(writer: SummaryWriter, step: int, loss: Tensor, terms: dict[str, Tensor], rate: float) -> None:
