@@ -31,7 +31,7 @@ from camo.photos.files import remove_stale
 from camo.photos.images import to_float
 from camo.quality import models
 from camo.training import perceptual
-from camo.training.channel import Channel
+from camo.training.channel import sharing_channel
 from camo.training.config import TrainConfig, add_arguments, from_arguments
 from camo.training.crops import RandomCrops, crops_of_process, hold_out, list_photos
 from camo.training.initial import initial_filter
@@ -61,12 +61,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
         models.require_gradient(scorer, spec, device)
     bundled: Any = scorers["bundled"].model if "bundled" in scorers else models.load_bundled()
     model = initial_filter(config, bundled.backbone, device)
-    channel = None
-    if config.channel == "sharing":
-        least = tuple(map(max, *(scorer.window for scorer in scorers.values()), (1, 1)))
-        qualities = (config.quality_low, config.quality_high)
-        flips = 0.5 if all(scorer.symmetric for scorer in scorers.values()) else 0.0
-        channel = Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, flip_rate=flips, least=least)
+    channel = sharing_channel(config, scorers.values()) if config.channel == "sharing" else None
     terms_of_change = perceptual.load(config.perceptual, bundled).to(device)
 
     # Photos
@@ -74,8 +69,7 @@ def train(config: TrainConfig, out: Path, state: dict[str, Any] | None = None, c
     training, held_out = (photos, list_photos(map(Path, config.val))) if config.val else hold_out(photos, config.hold_out)
     # In every process, so that all refuse together
     validation = Validation(held_out, scorers, config.per_model(config.threshold), config.batch_size, device)
-    size = (config.crop_height, config.crop_width)
-    crops = RandomCrops(training, size, config.steps * config.batch_size * world, config.seed, config.enlarged)
+    crops = RandomCrops(training, (config.crop_height, config.crop_width), config.steps * config.batch_size * world, config.seed, config.enlarged)
 
     # The objective
     models_in_training: dict[str, nn.Module] = dict(scorers)

@@ -163,6 +163,7 @@ def test_results_say_with_what_they_were_had(folder, tmp_path):
     settings = json.loads((tmp_path / "out" / "compare.json").read_text())["settings"]
     assert settings["biqa_sha256"] == hashlib.sha256(models.BUNDLED_WEIGHTS.read_bytes()).hexdigest()
     assert settings["checkpoints_sha256"] == {"filter": hashlib.sha256(SHIPPED_FILTER.read_bytes()).hexdigest()}
+    assert (settings["photos"], settings["methods"], settings["cw_targets"]) == ([str(folder)], ["filter"], [50.0])
 
 
 def test_a_bad_photo_is_told_and_the_others_compared(folder, tmp_path, capsys):
@@ -170,6 +171,12 @@ def test_a_bad_photo_is_told_and_the_others_compared(folder, tmp_path, capsys):
     assert main(["compare", str(folder), "--methods", "filter", "--out", str(tmp_path / "out")]) == 1
     assert "bad.png" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "compare.json").read_text())["rows"][0]["photos"] == 2
+
+
+def test_larger_photos_than_max_pixels_are_refused_with_the_number(folder, tmp_path, capsys):
+    words = ["compare", str(folder), "--methods", "filter", "--out", str(tmp_path / "out"), "--max-pixels"]
+    assert main([*words, "1000"]) == 1
+    assert capsys.readouterr().err.count("more than the limit of 0.0; --max-pixels raises it") == 2
 
 
 @pytest.mark.parametrize("name", ["compare.json", "table.csv"])

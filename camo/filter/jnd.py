@@ -17,6 +17,18 @@ from torch import Tensor, nn
 from camo.filter.settings import JNDSettings
 
 
+def sums(x: Tensor, size: int, dim: int) -> Tensor:
+    """Sums of ``size`` neighbours along one dimension, which gets shorter by ``size - 1``.
+
+    For one channel, ten times as fast on a CPU as a convolution with ones.
+    """
+    length = x.shape[dim] - size + 1
+    total = x.narrow(dim, 0, length)
+    for first in range(1, size):
+        total = total + x.narrow(dim, first, length)
+    return total
+
+
 class JustNoticeableDifference(nn.Module):
     """JND of each pixel's luminance.
 
@@ -31,31 +43,38 @@ class JustNoticeableDifference(nn.Module):
     BLUR: Final = 1.5  # px, standard deviation: what lies within it is one place
 
     luma: Tensor
-    background: Tensor
-    gradients: Tensor
     gaussian: Tensor
 
     def __init__(self, settings: JNDSettings = JNDSettings()) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
         self.darkest, self.flat, self.overlap, self.edges = settings.darkest, settings.flat, settings.overlap, settings.edges  # for TorchScript
-        background = torch.tensor([[1, 1, 1, 1, 1], [1, 2, 2, 2, 1], [1, 2, 0, 2, 1], [1, 2, 2, 2, 1], [1, 1, 1, 1, 1]]) / 32
-        sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
         self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("background", background[None, None], persistent=False)
-        self.register_buffer("gradients", torch.stack([sobel, sobel.T])[:, None], persistent=False)
         gaussian = torch.exp(-torch.arange(-4.0, 5.0).square() / (2 * self.BLUR**2))
         self.register_buffer("gaussian", (gaussian / gaussian.sum()).expand(3, 1, 1, 9).clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """The map of an image; gradients do not flow through it."""
         luminance = 255 * (image.detach().float() * self.luma).sum(1, keepdim=True)
-        mean = F.conv2d(F.pad(luminance, (2, 2, 2, 2), mode="replicate"), self.background)
+        mean = self.background(luminance)
         adaptation = self.flat * (17 * (1 - (mean / 127).clamp(0, 1).sqrt()) + 3).clamp(max=self.darkest)
-        slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), self.gradients)
+        slopes = self.slopes(luminance)
         contrast = slopes.square().sum(1, keepdim=True).sqrt()
         masking = 0.115 * 16 * contrast.pow(2.4) / (contrast.square() + 26**2)
         seen = (adaptation + masking - self.overlap * torch.minimum(adaptation, masking)) / 255
         return seen * (1 - self.edges * self.straightness(self.structure(slopes))) if self.edges > 0 else seen
+
+    def background(self, luminance: Tensor) -> Tensor:
+        """Chou and Li's weighted mean of the pixels around each: 2 for the eight next to it, 1 for the sixteen around these. Shape: as the input."""
+        near = F.pad(luminance, (2, 2, 2, 2), mode="replicate")
+        wide = sums(sums(near, 5, 2), 5, 3)
+        near = near[..., 1:-1, 1:-1]
+        return (wide + sums(sums(near, 3, 2), 3, 3) - 2 * luminance) / 32
+
+    def slopes(self, luminance: Tensor) -> Tensor:
+        """Sobel's slopes to the right and down, per px. Shape: (B, 1, H, W) -> (B, 2, H, W)."""
+        near = F.pad(luminance, (1, 1, 1, 1), mode="replicate")
+        down, right = sums(sums(near, 2, 3), 2, 3), sums(sums(near, 2, 2), 2, 2)  # [1, 2, 1] across the slope's own direction
+        return torch.cat([right[..., 2:] - right[..., :-2], down[..., 2:, :] - down[..., :-2, :]], dim=1) / 8
 
     def structure(self, slopes: Tensor) -> Tensor:
         """The structure tensor, local means of right², down² and right x down. Shape: slopes (B, 2, H, W), right, down -> (B, 3, H, W)"""

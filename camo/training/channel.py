@@ -5,6 +5,7 @@ scorer's strides falls, and sides become odd; then comes JPEG at a random qualit
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
 from camo.photos.images import jpeg_roundtrip
+from camo.quality.models import Frozen
+from camo.training.config import TrainConfig
 
 
 def soft_jpeg(image: Tensor, quality: Tensor) -> Tensor:
@@ -113,3 +116,11 @@ class Channel(nn.Module):
         quality = torch.randint(low, high + 1, (len(image),), generator=rng)
         real = torch.rand((), generator=rng) < self.real_rate
         return straight_through_jpeg(image, quality) if real else soft_jpeg(image, quality)
+
+
+def sharing_channel(config: TrainConfig, scorers: Collection[Frozen]) -> Channel:
+    """The channel of a run's settings, never smaller than what a scorer looks at, and without flips where a scorer tells left from right."""
+    least = tuple(map(max, *(scorer.window for scorer in scorers), (1, 1)))
+    flips = 0.5 if all(scorer.symmetric for scorer in scorers) else 0.0
+    qualities = (config.quality_low, config.quality_high)
+    return Channel(qualities, resize_rate=config.resized, turn_rate=config.turned, real_rate=config.real_jpeg, flip_rate=flips, least=least)

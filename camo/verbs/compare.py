@@ -34,7 +34,7 @@ from camo.photos.files import atomic_write, sha256
 from camo.photos.images import Photo, find_photos, read, to_float, to_uint8, write
 from camo.quality import SPEC_HELP, models
 from camo.training.crops import CentreCrops, list_photos
-from camo.verbs.arguments import add_device, jpeg_quality, positive, refuse_existing
+from camo.verbs.arguments import add_device, add_max_pixels, jpeg_quality, positive, refuse_existing
 
 PER_IMAGE = ("cw", "cw-jnd", "pgd", "adam", "color")
 METHODS = ("filter", *PER_IMAGE, "universal")
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev", type=Path, default=Path("data/sample/dev"), help="photos to train universal on (default: data/sample/dev)")
     parser.add_argument("--batch-size", type=positive, default=4, help="photos of one size that are attacked together (default: 4)")
     add_device(parser)
+    add_max_pixels(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the results that --out holds already")
     defaults, attack = CarliniWagner(), parser.add_argument_group("Carlini-Wagner, as the task's team ran it")
     attack.add_argument(
@@ -82,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
         raise CamoError(f"--dev {args.dev}: no such folder; name photos to train the method universal on, or leave it out with --methods")
     args.device = choose(args.device)
     scorer = models.load(args.biqa, args.device)
-    evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device)
+    evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device, max_pixels=args.max_pixels)
     faults: list[str] = []
-    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], evaluator, faults)
+    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], evaluator, args.max_pixels, faults)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     if not photos:
@@ -160,7 +161,7 @@ def per_image(method: str, args: argparse.Namespace) -> Iterator[tuple[str, Atta
             yield f"{method} {target:g}", CarliniWagner(target, **settings)
 
 
-def read_all(paths: Sequence[Path], evaluator: Evaluator, faults: list[str]) -> dict[Path, Photo]:
+def read_all(paths: Sequence[Path], evaluator: Evaluator, max_pixels: int, faults: list[str]) -> dict[Path, Photo]:
     """Photos by path; one line is added to ``faults`` for each that cannot be read or measured.
 
     Raises:
@@ -172,7 +173,7 @@ def read_all(paths: Sequence[Path], evaluator: Evaluator, faults: list[str]) -> 
             raise CamoError(f"{str(path)!r}: would be written to the same file as {str(twin)!r}")
         try:
             evaluator.measure(path, path)  # a refusal after hours of attacks would cost their results
-            photos[path] = read(path)
+            photos[path] = read(path, max_pixels)
         except CamoError as error:
             faults.append(str(error))
     return photos
@@ -193,9 +194,9 @@ def save(args: argparse.Namespace, rows: Sequence[Row]) -> None:
     results, table, chart = (args.out / name for name in OUTPUTS)
     settings = versions(args.biqa) | {"threads": torch.get_num_threads()}
     settings["checkpoints_sha256"] = {name: sha256(file) for name, file in checkpoints(args).items()}
-    settings |= {name: value if isinstance(value, int | float | bool | None) else str(value) for name, value in vars(args).items()}
+    settings |= vars(args)
     with atomic_write(results, args.overwrite) as part:
-        part.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1, allow_nan=False) + "\n")
+        part.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1, allow_nan=False, default=str) + "\n")
     with atomic_write(table, args.overwrite) as part:
         write_table(part, rows)
     if drawing := plot(rows):
