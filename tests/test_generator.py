@@ -223,6 +223,17 @@ def test_soft_gates_open_over_one_unit():
     assert gate.tolist() == [0, 0, 0.25, 0.5, 1, 1, 1, 0.5, 0, 0]
 
 
+def test_the_background_and_the_slopes_are_those_of_the_published_kernels():
+    background = torch.tensor([[1, 1, 1, 1, 1], [1, 2, 2, 2, 1], [1, 2, 0, 2, 1], [1, 2, 2, 2, 1], [1, 1, 1, 1, 1]]) / 32
+    right = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+    luminance = 255 * torch.rand(2, 1, 23, 31, generator=torch.Generator().manual_seed(0))
+    jnd, pad = JustNoticeableDifference(), torch.nn.functional.pad
+    expected = torch.nn.functional.conv2d(pad(luminance, (2, 2, 2, 2), mode="replicate"), background[None, None])
+    torch.testing.assert_close(jnd.background(luminance), expected, atol=1e-3, rtol=0)
+    expected = torch.nn.functional.conv2d(pad(luminance, (1, 1, 1, 1), mode="replicate"), torch.stack([right, right.T])[:, None])
+    torch.testing.assert_close(jnd.slopes(luminance), expected, atol=1e-3, rtol=0)
+
+
 def test_jnd_of_flat_areas_follows_luminance():
     jnd = JustNoticeableDifference()
     grey, black, white = (255 * jnd(torch.full((1, 3, 20, 20), value)).mean().item() for value in (127 / 255, 0.0, 1.0))

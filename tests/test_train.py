@@ -23,7 +23,7 @@ from camo.filter.trunk import Trunk
 from camo.quality import models
 from camo.quality.efficientnet import load_quality, save_quality
 from camo.quality.models import load_bundled
-from camo.training.channel import sharing_channel
+from camo.training import channel
 from camo.training.config import PRESETS, TrainConfig, add_arguments, from_arguments
 from camo.training.crops import crops_of_process
 from camo.training.precision import autocast_unet
@@ -477,11 +477,18 @@ def test_a_file_that_is_no_trunk_is_refused(folder, tmp_path, file, message):
 
 
 @pytest.mark.parametrize(("symmetric", "rate"), [((True, True), 0.5), ((False,), 0.0), ((True, False), 0.0)])
-def test_nothing_is_mirrored_before_a_model_that_looks_at_one_side(symmetric, rate):
-    fakes = [Fake(60.0) for _ in symmetric]
-    for fake, alike in zip(fakes, symmetric, strict=True):
-        fake.symmetric = alike
-    assert sharing_channel(TrainConfig(), fakes).flip_rate == rate
+def test_nothing_is_mirrored_before_a_model_that_looks_at_one_side(folder, tmp_path, monkeypatch, symmetric, rate):
+    rates, original = [], channel.Channel
+    monkeypatch.setattr(channel, "Channel", lambda *words, **settings: rates.append(settings["flip_rate"]) or original(*words, **settings))
+
+    def load(spec, device):
+        fake = Fake(60.0)
+        fake.symmetric = symmetric[int(spec)]
+        return fake
+
+    monkeypatch.setattr(train.models, "load", load)
+    train.train(tiny(folder, biqa=tuple(map(str, range(len(symmetric)))), steps=1), tmp_path, cpu=True)
+    assert rates == [rate]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -20,7 +20,7 @@ from camo.filter.settings import JNDSettings
 def sums(x: Tensor, size: int, dim: int) -> Tensor:
     """Sums of ``size`` neighbours along one dimension, which gets shorter by ``size - 1``.
 
-    For one channel, ten times as fast on a CPU as a convolution with ones.
+    For one channel, two to ten times as fast on a CPU as a convolution with ones, and the more so the wider the image.
     """
     length = x.shape[dim] - size + 1
     total = x.narrow(dim, 0, length)

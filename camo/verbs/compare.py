@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     scorer = models.load(args.biqa, args.device)
     evaluator = Evaluator({args.biqa: scorer}, HEADLINE, device=args.device, max_pixels=args.max_pixels)
     faults: list[str] = []
-    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], evaluator, args.max_pixels, faults)
+    photos = read_all([photo.path for photo in find_photos(args.photos)][: args.limit], evaluator, faults)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     if not photos:
@@ -161,7 +161,7 @@ def per_image(method: str, args: argparse.Namespace) -> Iterator[tuple[str, Atta
             yield f"{method} {target:g}", CarliniWagner(target, **settings)
 
 
-def read_all(paths: Sequence[Path], evaluator: Evaluator, max_pixels: int, faults: list[str]) -> dict[Path, Photo]:
+def read_all(paths: Sequence[Path], evaluator: Evaluator, faults: list[str]) -> dict[Path, Photo]:
     """Photos by path; one line is added to ``faults`` for each that cannot be read or measured.
 
     Raises:
@@ -173,7 +173,7 @@ def read_all(paths: Sequence[Path], evaluator: Evaluator, max_pixels: int, fault
             raise CamoError(f"{str(path)!r}: would be written to the same file as {str(twin)!r}")
         try:
             evaluator.measure(path, path)  # a refusal after hours of attacks would cost their results
-            photos[path] = read(path, max_pixels)
+            photos[path] = read(path, evaluator.max_pixels)
         except CamoError as error:
             faults.append(str(error))
     return photos
