@@ -50,7 +50,7 @@ def test_no_cell_of_a_csv_file_begins_as_a_formula(tmp_path, name):
 
 
 def test_names_on_the_terminal_take_one_line_each(capsys):
-    figures = row(photos=1, psnr_lowest=40.0, lpips=None, size_ratio=1.0, regularity=None, operations={}, look={})
+    figures = row(photos=1, psnr_lowest=40.0, lpips=None, size_ratio=1.0, regularity=None, coherence=None, operations={}, look={})
     tables.print_table({"a\nb\x1b[2J": figures})
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5

@@ -100,7 +100,7 @@ def test_terms_add_up_to_the_loss(photos):
     filtered = (photos + 0.03 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     loss, terms = whole(photos, filtered)
     parts = {name: term.item() for name, term in terms.items() if not name.startswith("stat/")}
-    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "combs", "seen"}
+    assert set(parts) == {"score", "pixels", "ms_ssim", "features", "jnd", "regularity", "coherence", "combs", "seen"}
     assert min(parts.values()) > 0
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
     assert terms["stat/score bright"].shape == (4,)
@@ -179,7 +179,8 @@ def test_lpips_with_weights_in_the_cache(tmp_path, monkeypatch, photos):
     terms = perceptual.load("lpips-alex")
     near, far = (terms(photos, (photos + amount).clamp(0, 1))["lpips"] for amount in (0.01, 0.2))
     assert 0 < near < far
-    assert {"pixels", "ms_ssim", "jnd", "seen", "combs", "regularity"} < terms(photos, photos).keys()  # LPIPS removes no visible patterns by itself
+    # LPIPS removes no visible patterns by itself
+    assert {"pixels", "ms_ssim", "jnd", "seen", "combs", "regularity", "coherence"} < terms(photos, photos).keys()
     assert not any(parameter.requires_grad for parameter in terms.parameters())
 
 

@@ -42,7 +42,7 @@ class Measured:
         ssim, lpips: similarity -1..1; perceptual distance, None where LPIPS's weights are not at hand.
         largest_change: of a channel of a pixel, in 8-bit steps.
         size_ratio: bytes of the filtered file to those of the original.
-        regularity: of the residual in each window of flat ground, see ``camo.measure.regularity``.
+        regularity, coherence: of the residual in each window of flat ground, see ``camo.measure.regularity``.
         judgements: by model and operation of ``HEADLINE``, what each quality model says.
         plain_scores: by operation, of the photo before the look that the original was given; none without a look.
     """
@@ -59,6 +59,7 @@ class Measured:
     largest_change: int
     size_ratio: float
     regularity: tuple[float, ...] = ()
+    coherence: tuple[float, ...] = ()
     judgements: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
     plain_scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -115,6 +116,7 @@ class Evaluator:
             first = next(iter(self.scorers.values()))
             scores = {operation: scores_after(first, pictures, operation, self.device) for operation in self.operations}
             pictures.append(to_pil_image(with_noise(pixels[0], pixels[1])))
+            shares, coherences = regularity(before, after)
             return Measured(
                 name=filtered.name if name is None else name,
                 original=original,
@@ -127,7 +129,8 @@ class Evaluator:
                 lpips=self.lpips(before, after, normalize=True).item() if self.lpips else None,
                 largest_change=int((pixels[1].int() - pixels[0].int()).abs().max()),
                 size_ratio=filtered.stat().st_size / original.stat().st_size,
-                regularity=tuple(regularity(before, after).tolist()),
+                regularity=tuple(shares.tolist()),
+                coherence=tuple(coherences.tolist()),
                 judgements={
                     model: {operation: Judgement(*scores_after(scorer, pictures, operation, self.device)) for operation in HEADLINE}
                     for model, scorer in self.scorers.items()
@@ -175,9 +178,11 @@ def summarise(measured: Sequence[Measured], operations: Sequence[str], threshold
 
 def summarise_regularity(measured: Sequence[Measured]) -> dict[str, float | None]:
     """Median and 90th percentile over the windows of flat ground of all photos; None where there are none."""
-    shares = torch.tensor([share for one in measured for share in one.regularity])
-    names = {"regularity": 0.5, "regularity_90th_percentile": 0.9}
-    return {name: percentile(shares, at) if len(shares) else None for name, at in names.items()}
+    figures: dict[str, float | None] = {}
+    for name in ("regularity", "coherence"):
+        values = torch.tensor([value for one in measured for value in getattr(one, name)])
+        figures |= {key: percentile(values, at) if len(values) else None for key, at in ((name, 0.5), (f"{name}_90th_percentile", 0.9))}
+    return figures
 
 
 def percentile(values: Tensor, at: float) -> float:

@@ -15,12 +15,12 @@ Summary = dict[str, dict[str, Any]]  # by folder: what ``camo.measure.figures.su
 
 def print_table(summary: Summary) -> None:
     """Print one line per folder with the headline figures, then one line per operation."""
-    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  regularity (90th percentile)  folder")
+    print("photos  PSNR dB (lowest, worst patch)    SSIM  LPIPS  size  regularity, coherence (90th percentiles)  folder")
     for name, row in summary.items():
         lpips = "    -" if row["lpips"] is None else f"{row['lpips']:.3f}"
-        regular = "-" if row["regularity"] is None else f"{row['regularity']:.2f} ({row['regularity_90th_percentile']:.2f})"
+        lines = ", ".join(f"{row[key]:.2f} ({row[f'{key}_90th_percentile']:.2f})" for key in ("regularity", "coherence") if row[key] is not None)
         patch = f"{row['psnr']:7.2f} ({row['psnr_lowest']:.2f}, {row['worst_patch_psnr']:.2f})"
-        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {regular:28}  {printable(name)}")
+        print(f"{row['photos']:6}  {patch:31}  {row['ssim']:.4f}  {lpips}  {row['size_ratio']:4.2f}  {lines or '-':40}  {printable(name)}")
     for name, row in summary.items():
         print(f"\n{printable(name)}")
         print(f"{'after':{WIDTH}}  protected  95% interval  accuracy left  score clean > filtered  low when clean")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from camo import CamoError
 from camo.filter.jnd import JustNoticeableDifference
 from camo.measure.metrics import MSE_40_DB, patch_errors
-from camo.measure.regularity import SILENT, WINDOW, flat_windows, line_share
+from camo.measure.regularity import SILENT, WINDOW, coherence, flat_windows, line_share
 from camo.quality.models import load_bundled
 
 CHOICES = ("offline", "lpips-alex", "lpips-vgg", "lpips-squeeze", "none")
@@ -101,8 +101,9 @@ class Visibility(nn.Module):
     """
 
     SSIM_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 0.5, 12.0
-    REGULARITY_WEIGHT, COMB_WEIGHT = 12.0, 24.0
+    REGULARITY_WEIGHT, COHERENCE_WEIGHT, COMB_WEIGHT = 12.0, 96.0, 24.0
     GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
+    COHERENT = 0.18  # between white noise and coarse grain
     TOOTH = 4.0  # of 255 per px: slope of the residual along an edge that counts 1
     BLUR = 1.03  # px, standard deviation
     SCALES = (0.4, 0.35, 0.25)  # weights of full, half and quarter resolution, in luminance
@@ -113,18 +114,20 @@ class Visibility(nn.Module):
         self.jnd = JustNoticeableDifference()
 
     def forward(self, original: Tensor, filtered: Tensor) -> dict[str, Tensor]:
-        """The weighted terms "pixels", "ms_ssim", those of ``deep``, "jnd", "regularity", "combs" and "seen".
+        """The weighted terms "pixels", "ms_ssim", those of ``deep``, "jnd", "regularity", "coherence", "combs" and "seen".
 
         Shape: two (B, 3, H, W) float RGB in [0, 1] -> scalars by name.
         """
         with torch.no_grad():
             units = self.jnd(original)
+        regularity, coherent = self._regularity(original, filtered - original)
         return {
             "pixels": pixel_error(original, filtered),
             "ms_ssim": self.SSIM_WEIGHT * self._ms_ssim(original, filtered),
             **self.deep(original, filtered),
             "jnd": self.JND_WEIGHT * ((filtered - original) / units).square().mean(),
-            "regularity": self.REGULARITY_WEIGHT * self._regularity(original, filtered - original),
+            "regularity": self.REGULARITY_WEIGHT * regularity,
+            "coherence": self.COHERENCE_WEIGHT * coherent,
             "combs": self.COMB_WEIGHT * self._combs(original, filtered - original),
             "seen": self.SEEN_WEIGHT * F.relu(self._blurred(filtered - original).abs() / units - 1).square().mean(),
         }
@@ -133,13 +136,19 @@ class Visibility(nn.Module):
         luminance = (residual * self.jnd.luma).sum(1, keepdim=True)
         return gaussian_blur2d(luminance, (9, 9), (self.BLUR, self.BLUR))
 
-    def _regularity(self, original: Tensor, residual: Tensor) -> Tensor:
-        """Mean over windows of how far the residual's strongest line exceeds that of grain; the flatter the ground, the more it counts."""
+    def _regularity(self, original: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Means over windows of how far the residual's strongest line, and its coherence, exceed those of grain.
+
+        The flatter the ground, the more the line counts; the more of the filtered photo's slopes are the residual's, the more the coherence.
+        """
         if min(original.shape[-2:]) < WINDOW:
-            return residual.new_zeros(())
+            return residual.new_zeros(()), residual.new_zeros(())
         share, deviation = line_share(residual)
-        counts = torch.exp(-flat_windows(original)[1] / self.UNEVEN) * (deviation.detach() > SILENT)
-        return (F.relu(share - self.GRAIN) * counts).mean()
+        coherent, slopes = coherence(residual)
+        seen, hidden = deviation.detach() > SILENT, coherence(original)[1]
+        flatness = torch.exp(-flat_windows(original)[1] / self.UNEVEN)
+        shown = slopes.square() / (slopes.square() + hidden.square() + 1e-6)
+        return (F.relu(share - self.GRAIN) * flatness * seen).mean(), (F.relu(coherent - self.COHERENT) * shown * seen).mean()
 
     def _combs(self, original: Tensor, residual: Tensor) -> Tensor:
         """Mean square of the residual's slope along the edges of the original; the more a place is one straight, strong edge, the more it counts."""
