@@ -205,31 +205,17 @@ def run(example, folder):
     return hidden
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with photo.jpg, of an odd size."""
+def write_photo(folder):
+    """A photo.jpg of an odd size."""
     photo = sorted((ROOT / "data" / "sample" / "test").glob("*.jpg"))[0]
-    Image.open(photo).resize((131, 97)).save(tmp_path / "photo.jpg", quality=95)
-    return tmp_path
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
-def test_examples_of_the_exported_filter(folder, small_filter, monkeypatch):
-    from camo.export import export
-    from camo.filter.checkpoint import save_filter
-
-    save_filter(folder / "small.safetensors", small_filter, {})
-    monkeypatch.setattr(export, "write", lambda path, content, *_: path.write_bytes(content))  # its check has tests of its own, and takes seconds
-    export.export_filter(folder / "small.safetensors", folder)
-    results = [run(example, folder) for example in examples("docs/embedding.md")]
-    assert len(results) == 3
-    assert all(np.abs(result - results[0]).max() <= 1 for result in results)
+    Image.open(photo).resize((131, 97)).save(folder / "photo.jpg", quality=95)
 
 
 @pytest.mark.parametrize("guide", ["README.md", "docs/using.md"])
-def test_examples_of_the_python_interface(guide, folder):
+def test_examples_of_the_python_interface(guide, tmp_path):
+    write_photo(tmp_path)
     (example,) = examples(guide)
-    run(example, folder)
+    run(example, tmp_path)
 
 
 if __name__ == "__main__":

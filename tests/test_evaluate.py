@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 from camo.__main__ import main
 from camo.measure.metrics import psnr, worst_patch_psnr
@@ -88,6 +89,19 @@ def test_figures_are_those_of_the_files(folders, tmp_path, capsys):
     assert float(ruined["filtered JPEG 90"]) == pytest.approx(scorer(jpeg_roundtrip(after, 90)).item(), abs=1e-3)
     assert float(ruined["clean none"]) == pytest.approx(scorer(before).item(), abs=1e-3)
     assert re.search(r"^JPEG 90 +50\.0%", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_regularity_and_coherence_stand_in_the_summary_the_table_and_the_report(tmp_path, capsys):
+    lines = torch.arange(128) // 2 % 2
+    for name, row in (("in", 127 + 0 * lines), ("out", 127 + 4 * lines)):
+        (tmp_path / name).mkdir()
+        to_pil_image(row.to(torch.uint8).expand(3, 96, -1)).save(tmp_path / name / "a.png")
+    assert evaluate(tmp_path / "in", tmp_path / "out", out=tmp_path / "report") == 0
+    (figures,) = results(tmp_path / "report").values()
+    assert min(figures[key] for key in ("regularity", "regularity_90th_percentile", "coherence", "coherence_90th_percentile")) > 0.8
+    shown = [f"{figures[key]:.2f}" for key in ("regularity", "regularity_90th_percentile", "coherence", "coherence_90th_percentile")]
+    assert "{} ({}), {} ({})".format(*shown) in capsys.readouterr().out
+    assert "\n".join(f"<td>{value}</td>" for value in shown) in re.sub(r"\n\s*", "\n", (tmp_path / "report" / "report.html").read_text())
 
 
 def test_summary_says_with_what_it_was_measured(folders, tmp_path):

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from test_docs import examples, run, write_photo
 
 from camo import CamoError
 from camo.__main__ import main
@@ -73,6 +74,15 @@ def cases(exported):
     strengths = np.linspace(2.4, 0.9, len(SIZES)).round(1).tolist()
     photos, full_size = [to_uint8(photo_like(*size)) for size in SIZES], FullSize(exported.eager)
     return [(to_float(photo), strength, full_size(photo, strength)) for photo, strength in zip(photos, strengths, strict=True)]
+
+
+def test_examples_of_the_guide(exported, tmp_path):
+    write_photo(tmp_path)
+    for name in NAMES:
+        (tmp_path / name).symlink_to(exported.folder / name)
+    results = [run(example, tmp_path) for example in examples("docs/embedding.md")]
+    assert len(results) == 3
+    assert all(np.abs(result - results[0]).max() <= 1 for result in results)
 
 
 def assert_close(filtered, expected):

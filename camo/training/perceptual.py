@@ -101,7 +101,7 @@ class Visibility(nn.Module):
     """
 
     SSIM_WEIGHT, JND_WEIGHT, SEEN_WEIGHT = 40.0, 0.5, 12.0
-    REGULARITY_WEIGHT, COHERENCE_WEIGHT, COMB_WEIGHT = 12.0, 96.0, 24.0
+    REGULARITY_WEIGHT, COHERENCE_WEIGHT, COMB_WEIGHT = 12.0, 240.0, 24.0
     GRAIN, UNEVEN = 0.08, 24.0  # share of the strongest line in grain; deviation, of 255, of a ground that hardly counts
     COHERENT = 0.18  # between white noise and coarse grain
     TOOTH = 4.0  # of 255 per px: slope of the residual along an edge that counts 1
