@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def clamped(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp in place; in an exported graph not, which would take ten times as long to trace and saves nothing there."""
+def clamped(x: Tensor, high: float) -> Tensor:
+    """Clamp to 0..high, in place; in an exported graph not, which would take ten times as long to trace and saves nothing there."""
     if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript would compile what is joined to it)
         if torch.compiler.is_exporting():
-            return x.clamp(low, high)
-    return x.clamp_(low, high)
+            return x.clamp(0.0, high)
+    return x.clamp_(0.0, high)
 
 
 class Bottleneck(nn.Module):
@@ -39,9 +39,9 @@ class Bottleneck(nn.Module):
         """Shape: (B, C, H, W) -> (B, C', H', W')."""
         wide = self.expand(x)
         gates.append(self._gate(wide))
-        deep = self.depthwise(clamped(wide, 0, 6))  # in place: these maps are the largest of the filter
+        deep = self.depthwise(clamped(wide, 6.0))  # in place: these maps are the largest of the filter
         gates.append(self._gate(deep))
-        y = self.project(clamped(deep, 0, 6))
+        y = self.project(clamped(deep, 6.0))
         return x + y if self.skip else y
 
     def back(self, cotangent: Tensor, gates: list[Tensor]) -> Tensor:
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
 
     def _gate(self, x: Tensor) -> Tensor:
         """ReLU6's slope, 1 within 0..6 and 0 outside, rising and falling over one unit."""
-        return clamped((x - 3).abs_().neg_().add_(3.5), 0, 1)
+        return clamped((x - 3).abs_().neg_().add_(3.5), 1.0)
 
 
 class Chain(nn.Module):
