@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "task": {
         **{"data": ("data/task/dev",), "crop_height": 384, "crop_width": 512, "enlarged": 1.25},
         **{"biqa": ("koncept512",), "coordinates": True, "perceptual": "lpips-vgg", "init": "checkpoints/filter.safetensors", "rate": 5e-4},
-        **{"turned": 0.2, "resized": 0.2},
+        **{"turned": 0.2, "resized": 0.2, "gain": 14.0},
         **{"batch_size": 8, "accumulate": 2, "steps": 20000, "validate_every": 1000, "workers": 8},
     },
 }
@@ -67,7 +67,7 @@ class TrainConfig:
     init: str = setting("", "start from the weights of this filter, which has the same settings, instead of random ones", metavar="FILE")
     width: int = setting(48, "channels of the U-Net at stride 4")
     depth: int = setting(1, "residual blocks per stage of the U-Net")
-    gain: float = setting(14.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
+    gain: float = setting(17.0, "largest residual, in units of the just-noticeable difference (with --shape flat: of 1/255)")
     unrolled: int = setting(2, "steps that the U-Net takes on each photo, each on what the steps before have made; each costs one pass")
     shape: str = setting("jnd", "what limits the residual: the just-noticeable difference, or the same value everywhere", ("jnd", "flat"))
     edges: float = setting(0.88, "how far the residual is held down along straight, strong edges, where a comb would be seen; 0: not, 1: to nothing")
