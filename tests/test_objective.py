@@ -156,6 +156,19 @@ def test_teeth_along_an_edge_cost_and_a_line_along_it_does_not(degrees):
     assert terms(flat, flat + teeth)["combs"] == 0
 
 
+def test_lines_cost_on_smooth_ground_and_grain_does_not():
+    noise = torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    lines = torch.nn.functional.avg_pool2d(noise, [1, 15], stride=1, padding=[0, 7])
+    terms = perceptual.load("offline")
+    texture = 0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+
+    def cost(original, residual):
+        return terms(original, original + 0.01 * (residual / residual.std()).expand(-1, 3, -1, -1))["coherence"].item()
+
+    assert cost(grey(0.5, 128), noise) < 0.01 * cost(grey(0.5, 128), lines)
+    assert cost(texture, lines) < 0.1 * cost(grey(0.5, 128), lines)
+
+
 def test_perceptual_terms_reach_the_filtered_image(photos):
     filtered = (photos + 0.01).clamp(0, 1).requires_grad_()
     sum(perceptual.load("offline")(photos, filtered).values()).backward()

@@ -58,9 +58,9 @@ def line_share(residual: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def coherence(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Each window's coherence, and the root mean square of its slopes.
+    """Each window's coherence, and the root mean square of its slopes, through which no gradient flows.
 
-    Shape: (B, 3, H, W) float -> (B, N) in [0, 1], (B, N) in units of 1/255 per px. Differentiable.
+    Shape: (B, 3, H, W) float -> (B, N) in [0, 1], (B, N) in units of 1/255 per px.
     """
     plane = _luminance(image)[:, None]
     right = pad(plane[..., 2:] - plane[..., :-2], (1, 1, 0, 0)) / 2

@@ -93,6 +93,7 @@ class Visibility(nn.Module):
 
     With that blur a pattern whose period is two or three pixels costs nothing, while a coarser one, as on a sky, would be visible and does. It is the
     Gaussian for luminance of FLIP (Andersson et al., "FLIP: a difference evaluator for alternating images", HPG 2020) at 67 px per degree.
+    On smooth ground lines are seen before grain is, so the residual's strongest line counts there, and how far it consists of short ones.
     A residual that varies along a strong edge turns it into a comb, which is seen however much contrast there is across it; so at straight edges, as
     the JND finds them, the residual's slope along the edge counts.
 
