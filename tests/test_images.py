@@ -293,12 +293,12 @@ def test_what_a_lossy_file_loses_is_less_than_anyone_sees(suffix, name):
 
 
 @pytest.mark.parametrize("path", [SAMPLE[0], SAMPLE[9]], ids=lambda path: path.stem)
-def test_a_filtered_jpeg_takes_at_most_a_quarter_more(path):
+def test_a_filtered_jpeg_takes_at_most_a_third_more(path):
     photo = read(path)
     with torch.inference_mode():
         filtered = replace(photo, pixels=to_uint8(load_filter()(to_float(photo.pixels)[None]))[0])
     assert not torch.equal(filtered.pixels, photo.pixels)
-    assert len(encode(filtered)) <= 1.25 * len(encode(photo))
+    assert len(encode(filtered)) <= 4 / 3 * len(encode(photo))
 
 
 def test_a_jpeg_is_written_at_quality_95_without_subsampling_whatever_its_suffix(tmp_path):

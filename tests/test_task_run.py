@@ -71,7 +71,7 @@ def test_from_the_official_archives_to_a_checked_run(tmp_path, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", words)
     assert train.main() == 0
     best = Path("runs/task/best.safetensors")
-    assert load_filter(best).arguments == load_filter().arguments | {"coordinates": True}
+    assert load_filter(best).arguments == load_filter().arguments | {"gain": 14.0, "coordinates": True}
     settings = read_provenance(best)["settings"]
     assert (settings["preset"], settings["data"], settings["crop_width"]) == ("task", ["data/task/dev"], 512)
     run(f"infer data/task/test --checkpoint {best} --out hidden --run-code {CODE} --device cpu")
