@@ -69,7 +69,7 @@ def test_hints_ask_for_the_teachers_maps_whatever_their_scale():
 
 
 def test_the_head_learns_the_scale_of_the_scores_alone(monkeypatch):
-    monkeypatch.setattr(recipe, "HEAD_STEPS", 100)
+    monkeypatch.setattr(recipe, "HEAD_STEPS", 150)
     torch.manual_seed(0)
     features, head = torch.rand(500, 1536), KonCept512().fc
     normalisations = {key: value.clone() for key, value in head.state_dict().items() if "running" in key}
@@ -78,7 +78,7 @@ def test_the_head_learns_the_scale_of_the_scores_alone(monkeypatch):
     with torch.no_grad():
         scores = head(features).flatten()
     assert scores.mean().item() == pytest.approx(wanted.mean().item(), abs=2)
-    assert torch.corrcoef(torch.stack([scores, wanted]))[0, 1] > 0.8
+    assert torch.corrcoef(torch.stack([scores, wanted]))[0, 1] > 0.9
     assert all(torch.equal(head.state_dict()[key], value) for key, value in normalisations.items())
 
 
